@@ -1,0 +1,36 @@
+//! Settings of the agent.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use modelring_placement::pod::EvictionPolicy;
+
+/// Settings of one agent process.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the agent's gRPC is served; port 0 = a free one. Loopback, unless mTLS is configured.
+    pub listen: SocketAddr,
+    /// Instance id; `None` = made at random once and kept in the model directory.
+    pub instance: Option<String>,
+    /// Uid of the pod; `None` = made at random once and kept in the model directory.
+    pub pod_uid: Option<String>,
+    /// Namespace.
+    pub namespace: String,
+    /// Name of the runtime.
+    pub runtime: String,
+    /// Where model files are put: `<model_dir>/<model id>/<file>`.
+    pub model_dir: PathBuf,
+    /// Folder of storage-config entries, one file a key, re-read per load.
+    pub storage_config: Option<PathBuf>,
+    /// Root that `local` entries are relative to; `None` = `local` is an unknown type.
+    pub local_root: Option<PathBuf>,
+    /// Management endpoint of the model server (`mmesh.ModelRuntime`): `http://host:port` or `unix:/path`.
+    pub management: String,
+    /// Where the model server serves inference, `host:port`.
+    pub data: String,
+    /// A copy used more recently is not evicted for another (`agent.minChurnAge`); `None` = learned.
+    pub min_churn_age: Option<Duration>,
+    /// Order of evictions (`agent.evictionPolicy`).
+    pub eviction: EvictionPolicy,
+    /// How long a drain may take (`agent.drainTimeout`), at least 3 s; default 30 s.
+    pub drain_timeout: Duration,
+}

@@ -1,0 +1,9 @@
+//! What a watcher may believe of one agent.
+//!
+//! [`AgentView`] turns what comes on a watch stream into the state of each copy and into a lease: **a copy is usable to
+//! a proxy until 2 s after the proxy sent the last ping that was answered**. A new `Hello` ends the lease and makes all
+//! copies unknown; a pong counts only after the `SnapshotEnd` of its own stream.
+
+mod event;
+
+pub use event::*;

@@ -1,0 +1,40 @@
+//! Settings of the proxy.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// Settings of one proxy process.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where gRPC is served (REST too); port 0 = a free one. Default `0.0.0.0:8033`.
+    pub grpc: SocketAddr,
+    /// Where REST is served (gRPC too); port 0 = a free one. Default `0.0.0.0:8008`.
+    pub rest: SocketAddr,
+    /// Control's Routes service, `http://host:port`.
+    pub control: String,
+    /// Namespace whose table is asked for.
+    pub namespace: String,
+    /// Threads that relay calls (`proxy.threads`); default = the CPUs that the process may use.
+    pub threads: usize,
+    /// Bytes that may be held for slow readers, held requests and replays (`proxy.memoryBudget`).
+    pub memory_budget: u64,
+    /// How long connections are still accepted after the end was asked for (`proxy.drainDelay`), default 10 s.
+    pub drain_delay: Duration,
+    /// Which calls are logged (`proxy.accessLog`).
+    pub access_log: AccessLog,
+    /// Where the last table is kept over a restart of the container; `None` = nowhere.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Which calls are logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccessLog {
+    /// None.
+    Off,
+    /// Those that did not end well.
+    #[default]
+    Errors,
+    /// One in a hundred, and those that did not end well.
+    Sampled,
+    /// All.
+    All,
+}
