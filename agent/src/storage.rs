@@ -1,6 +1,6 @@
 //! Where model files come from.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use modelring_placement::pod::LoadError;
 
@@ -32,6 +32,3 @@ pub trait SafeJoin {
     /// The joined path, or an error that names the path and the root.
     fn safe_join(&self, relative: &str) -> Result<PathBuf, LoadError>;
 }
-
-/// The rest of this module's types are its implementations.
-pub type Root<'a> = &'a Path;

@@ -1,1 +1,3 @@
+//! The embedded ONNX model server.
 
+pub mod config;

@@ -1,0 +1,1 @@
+//! Which ready copy answers a call.

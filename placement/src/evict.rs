@@ -1,0 +1,1 @@
+//! Which copy goes next.

@@ -1,0 +1,1 @@
+//! When a changed InferenceService switches.
