@@ -1,4 +1,5 @@
 //! The data plane: accepts calls, finds out which model they name, chooses a ready copy or has one loaded, and relays.
 
+pub mod clock;
 pub mod config;
 pub mod engine;
