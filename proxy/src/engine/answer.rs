@@ -127,4 +127,28 @@ impl Answer {
         let retry_after = (code == 14 || http == 429).then_some(Duration::from_secs(1));
         Self { code, http, reason: Some(reason), text: text.into(), retry_after }
     }
+
+    /// The status of a model server, passed on: it has no reason of ours.
+    #[must_use]
+    pub fn status(code: u32, text: impl Into<String>) -> Self {
+        Self { code, http: http_of(code), reason: None, text: text.into(), retry_after: None }
+    }
+}
+
+/// The HTTP status for a gRPC code.
+fn http_of(code: u32) -> u16 {
+    match code {
+        0 => 200,
+        1 => 499,
+        3 | 9 | 11 => 400,
+        4 => 504,
+        5 => 404,
+        6 | 10 => 409,
+        7 => 403,
+        8 => 429,
+        12 => 501,
+        14 => 503,
+        16 => 401,
+        _ => 500,
+    }
 }

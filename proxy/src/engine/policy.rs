@@ -47,7 +47,8 @@ pub enum Decision<L> {
     Hold(Later<L>),
     /// To a service of the proxy itself.
     Serve,
-    /// It is answered here.
+    /// It is answered here. An answer without a reason, given to a failed attempt that brought a status of the server,
+    /// lets that status pass as it came, with its headers and trailers.
     Answer(Answer),
 }
 

@@ -1,0 +1,3 @@
+//! Sockets, threads and the two HTTP versions.
+
+pub mod http;
