@@ -1,2 +1,6 @@
 //! The rules that always hold (DESIGN: "Rules that always hold"). Each is one named check over plain data, used by property
 //! tests, by the simulator and by `debug_assert!` where the state changes.
+
+pub mod never_unready;
+pub mod no_storm;
+pub mod same_order;

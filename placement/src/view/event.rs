@@ -1,8 +1,10 @@
 //! What happens on a watch stream, and what changes in the view by it.
 
+use std::time::Duration;
+
 use crate::{
     id::{BootId, ModelId, Seq},
-    pod::CopyState,
+    pod::{CopyState, LoadError},
     time::Time,
 };
 
@@ -36,6 +38,8 @@ pub enum ViewEvent {
     Ended,
     /// The connection is refused, or the instance left the table: the lease ends at once.
     Refused,
+    /// The whole instance is going away; its ready copies may be used until it is gone.
+    Leaving,
 }
 
 /// Something that changed in the view.
@@ -51,6 +55,10 @@ pub enum ViewChange {
     Unknown,
     /// The snapshot is whole.
     Known,
+    /// The instance is going away.
+    Leaving,
+    /// A load that was watched from its LOADING to its READY took so long: a sample for the learned load time.
+    LoadTook(ModelId, Duration),
 }
 
 /// A copy as this watcher sees it.
@@ -64,4 +72,41 @@ pub struct SeenCopy {
     pub state: CopyState,
     /// When this watcher saw it enter the state.
     pub since: Time,
+}
+
+/// What a copy is worth to a call at one moment ([`super::AgentView::status`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The agent's lease is over: nothing that it said counts, and it is not asked.
+    NoLease,
+    /// The agent is being dialled, or its snapshot is on the way: worth waiting for until this time.
+    Unknown {
+        /// When the patience ends.
+        until: Time,
+    },
+    /// May be used.
+    Ready,
+    /// On its way in.
+    Loading {
+        /// When this watcher saw it begin.
+        since: Time,
+    },
+    /// Waits for a place.
+    Queued {
+        /// When this watcher saw it begin.
+        since: Time,
+    },
+    /// On its way out.
+    Draining,
+    /// Could not be loaded, and that still counts.
+    Failed {
+        /// When this watcher saw it fail.
+        since: Time,
+        /// Until when it counts.
+        until: Time,
+        /// Why.
+        error: LoadError,
+    },
+    /// The agent has no copy and may be asked for one.
+    Absent,
 }
