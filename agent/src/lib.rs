@@ -1,6 +1,20 @@
 //! The agent in a runtime pod: pulls models, drives the model server, keeps the account of the pod's memory, and tells
 //! proxies and control which copies are ready.
 
+mod agent;
+mod clock;
 pub mod config;
+mod core;
+mod custom;
+pub mod error;
+mod failure;
+mod identity;
 pub mod server;
+mod service;
 pub mod storage;
+mod watch;
+mod wire;
+
+pub use agent::{Agent, Running};
+pub use config::Config;
+pub use error::Error;

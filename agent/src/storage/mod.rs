@@ -1,4 +1,15 @@
 //! Where model files come from.
+//!
+//! A load goes through here in this order: the [`key`] says which [`entry`] of `storage-config` counts and overlays it
+//! with the model's parameters; the entry's type names the [`Storage`]; the [`store`] has it bring the files aside and
+//! moves them to `<model_dir>/<model id>/` when they are whole.
+
+pub(crate) mod entry;
+mod join;
+pub(crate) mod key;
+mod local;
+pub(crate) mod store;
+pub(crate) mod watch;
 
 use std::path::PathBuf;
 
@@ -29,6 +40,7 @@ pub trait Storage: Send + Sync {
 
 /// Joins a relative path below a root and refuses whatever would leave it: absolute parts, `..`, links that lead out.
 pub trait SafeJoin {
-    /// The joined path, or an error that names the path and the root.
+    /// The joined path with all links resolved, or an error that names the path and the root. What does not exist yet
+    /// may be named; what exists must lie below the root.
     fn safe_join(&self, relative: &str) -> Result<PathBuf, LoadError>;
 }

@@ -1,0 +1,261 @@
+//! Starting and stopping an agent.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use modelring_placement::{
+    id::InstanceId,
+    pod::{Event, Pod, Settings},
+    time::Time,
+};
+use modelring_proto::{
+    PROTOCOL,
+    v1::{DataEndpoint, Hello, agent_server::AgentServer, data_endpoint::Kind},
+};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::transport::Server;
+
+use crate::{
+    clock,
+    config::Config,
+    core::{Core, Message},
+    custom::CustomServer,
+    error::Error,
+    identity::Identity,
+    server::ModelServer,
+    service::AgentService,
+    storage::{store::Store, watch},
+};
+
+/// Shortest time that a drain may be given.
+const SHORTEST_DRAIN: Duration = Duration::from_secs(3);
+/// Time between two looks at the storage Secret.
+const SECRET: Duration = Duration::from_secs(1);
+/// Time until a model server that came back broken is tried again.
+const BROKEN: Duration = Duration::from_secs(10);
+/// How long open calls may take to end.
+const CLOSING: Duration = Duration::from_secs(1);
+/// Calls that one connection may have open at once. Proxies hold one per cold model, tools may hold more.
+const STREAMS: u32 = 16_384;
+/// Largest message of a watcher, bytes: touches and hints name each model of the pod.
+const LARGEST_MESSAGE: usize = 16 << 20;
+
+/// The agent of a pod.
+#[derive(Debug)]
+pub struct Agent;
+
+/// A started agent. Dropping it stops it at once.
+#[derive(Debug)]
+pub struct Running {
+    /// Where its gRPC is served.
+    pub addr: SocketAddr,
+    /// Id of the instance.
+    pub instance_id: InstanceId,
+    core: mpsc::Sender<Message>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    ended: oneshot::Receiver<Error>,
+}
+
+// === impl Agent ===
+
+impl Agent {
+    /// Starts an agent: takes the model directory, opens the port, and begins to wait for the model server, which need not
+    /// be there yet.
+    ///
+    /// # Errors
+    ///
+    /// A setting out of its range, an address that is not loopback, a port that is taken, a model directory that cannot be
+    /// used or is used by another agent.
+    pub async fn start(config: Config) -> Result<Running, Error> {
+        if !config.listen.ip().is_loopback() {
+            return Err(Error::NotLoopback(config.listen));
+        }
+        if config.drain_timeout < SHORTEST_DRAIN {
+            let text = format!("{:?} is too short, at least 3s is needed", config.drain_timeout);
+            return Err(Error::Setting { key: "agent.drainTimeout", text });
+        }
+        let identity = Identity::take(&config.model_dir, config.instance.as_deref(), config.pod_uid.as_deref())?;
+        let store = Store::open(&config.model_dir, config.storage_config.clone(), config.local_root.clone())
+            .map_err(|source| Error::ModelDir { verb: "use", path: config.model_dir.clone(), source })?;
+        let store = Arc::new(store);
+        let server = CustomServer::new(&config.management, &config.runtime, store.clone())?;
+        let listen = |source| Error::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let addr = listener.local_addr().map_err(listen)?;
+
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let pod = Pod::new(identity.boot, settings(&config, &identity), clock::now());
+        let may_purge_at = pod.may_purge_at();
+        let (core, sender, mailbox) = Core::new(pod, store.clone(), hello(&config, &identity), stop.clone());
+        let instance_id = identity.instance.clone();
+        tracing::info!(instance = %instance_id, %addr, runtime = config.runtime, "agent has started");
+
+        tasks.spawn(async move {
+            core.run(mailbox).await;
+            // The model directory is another's from here on.
+            drop(identity);
+        });
+        if let Some(dir) = config.storage_config {
+            tasks.spawn(stop.clone().run_until_cancelled_owned(watch_secret(dir, sender.clone())));
+        }
+        let serving = serve(listener, AgentService::new(sender.clone()), stop.clone());
+        let attending = attend(server, store, may_purge_at, sender.clone());
+        let (end, ended) = oneshot::channel();
+        let stopped = stop.clone();
+        tasks.spawn(async move {
+            let attending = stopped.run_until_cancelled(attending);
+            let error = tokio::select! {
+                Some(error) = attending => error,
+                result = serving => match result {
+                    Ok(()) => return,
+                    Err(error) => Error::Serve(error.to_string()),
+                },
+            };
+            tracing::error!(code = error.code(), %error, "agent ends");
+            let _ = end.send(error);
+            stopped.cancel();
+        });
+        tasks.close();
+        Ok(Running { addr, instance_id, core: sender, stop, tasks, ended })
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Resolves when the agent ends by itself, with the reason. Never, if it is only stopped.
+    pub async fn ended(&mut self) -> Error {
+        match (&mut self.ended).await {
+            Ok(error) => error,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Stops the agent: says that the instance leaves, serves until what it holds is not needed any more or `grace` is
+    /// over, and ends. The model server is left as it is.
+    pub async fn shutdown(self, grace: Duration) {
+        let (done, left) = oneshot::channel();
+        let leaving = async {
+            if self.core.send(Message::Leave(done)).await.is_ok() {
+                let _ = left.await;
+            }
+        };
+        if self.stop.run_until_cancelled(timeout(grace, leaving)).await.is_some_and(|left| left.is_err()) {
+            tracing::warn!(grace_seconds = grace.as_secs(), "grace is over, copies that may be needed go");
+        }
+        self.stop.cancel();
+        if timeout(CLOSING * 2, self.tasks.wait()).await.is_err() {
+            tracing::warn!("the agent's tasks have not ended");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn settings(config: &Config, identity: &Identity) -> Settings {
+    Settings {
+        min_churn_age: config.min_churn_age,
+        eviction: config.eviction,
+        drain_timeout: config.drain_timeout,
+        started_before: identity.started_before,
+    }
+}
+
+fn hello(config: &Config, identity: &Identity) -> Hello {
+    Hello {
+        protocol: PROTOCOL,
+        instance_id: identity.instance.to_string(),
+        pod_uid: identity.pod_uid.clone(),
+        boot_id: identity.boot,
+        namespace: config.namespace.clone(),
+        runtime: config.runtime.clone(),
+        endpoints: vec![DataEndpoint { kind: Kind::Direct.into(), address: config.data.clone() }],
+        ..Hello::default()
+    }
+}
+
+/// Serves the agent's gRPC until the agent stops, and open calls a moment longer.
+async fn serve(
+    listener: TcpListener,
+    service: AgentService,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let service = AgentServer::new(service).max_decoding_message_size(LARGEST_MESSAGE);
+    let serving = Server::builder()
+        .max_concurrent_streams(STREAMS)
+        .tcp_nodelay(true)
+        .add_service(service)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.clone().cancelled_owned());
+    tokio::select! {
+        result = serving => result,
+        () = async {
+            stop.cancelled().await;
+            tokio::time::sleep(CLOSING).await;
+        } => Ok(()),
+    }
+}
+
+/// Stands by the model server: tells the core when a process of it is ready, and when that is gone. Ends only where the
+/// first one will never be ready.
+async fn attend(server: impl ModelServer, store: Arc<Store>, may_purge_at: Time, core: mpsc::Sender<Message>) -> Error {
+    clock::sleep_until(Some(may_purge_at)).await;
+    let mut life = 0;
+    let mut believed = false;
+    loop {
+        match server.handshake(believed).await {
+            Ok(session) => {
+                remove_leftovers(&store).await;
+                life += 1;
+                let _ = core.send(Message::Up(life, session.clone())).await;
+                session.gone().await;
+                let _ = core.send(Message::Down(life)).await;
+                believed = true;
+            }
+            Err(error) if life == 0 => return Error::Server(error),
+            Err(error) => {
+                tracing::error!(error = error.text, "model server is not usable any more");
+                tokio::time::sleep(BROKEN).await;
+                believed = false;
+            }
+        }
+    }
+}
+
+/// Removes the files of models of an earlier agent or server process, now that the server holds none and nothing may be
+/// pulled yet. They are links, which cost nothing to make again.
+async fn remove_leftovers(store: &Store) {
+    let models = store.models().await.unwrap_or_default();
+    for model in models {
+        if let Err(error) = store.remove(&model).await {
+            tracing::warn!(%model, error = error.text, "leftover not removed");
+        }
+    }
+}
+
+/// Tells the core when the storage Secret has changed.
+async fn watch_secret(dir: std::path::PathBuf, core: mpsc::Sender<Message>) {
+    let mut last = None;
+    loop {
+        let dir = dir.clone();
+        let look = tokio::task::spawn_blocking(move || watch::look(&dir)).await.ok();
+        if let Some(look) = look {
+            if last.as_ref().is_some_and(|last| *last != look) {
+                tracing::info!("storage config has changed");
+                let _ = core.send(Message::Heard(Event::SecretChanged)).await;
+            }
+            last = Some(look);
+        }
+        tokio::time::sleep(SECRET).await;
+    }
+}
