@@ -82,7 +82,8 @@ pub enum Event {
     },
     /// An `EnsureLoaded` ended from outside.
     WaiterGone(WaiterId),
-    /// A proxy's ping came: its lease begins anew. (The pong is the agent's, after it has looked at the server.)
+    /// A proxy's ping came: its lease begins anew. (The pong is the agent's, after it has looked at the server.) Pings of
+    /// control and of observers are answered and not told here: they have no lease.
     Ping(WatcherId),
     /// Use of copies, reported by a proxy.
     Touches {
@@ -113,13 +114,15 @@ pub enum Event {
     },
     /// Control weighs evictions.
     Hints(Hints),
-    /// Answer to [`Action::Size`]: bytes to reserve, or why the model cannot be sized.
+    /// Answer to [`Action::Size`]: bytes to reserve, or why the model cannot be sized. Code 8 (RESOURCE_EXHAUSTED) here
+    /// and in `Pulled` means that there is no disk for its files: a refusal, not a failure of the model.
     Sized(ModelId, Attempt, Result<u64, LoadError>),
     /// Answer to [`Action::Pull`].
     Pulled(ModelId, Attempt, Result<(), LoadError>),
     /// Answer to [`Action::Load`]. It always comes, even long after the load's timeout.
     Loaded(ModelId, Attempt, Result<LoadedModel, LoadError>),
-    /// The server confirmed an [`Action::Unload`] (or the model was not there). The agent retries until it does.
+    /// The server confirmed an [`Action::Unload`] (or the model was not there). The agent retries until it does, or until
+    /// that life of the server is gone.
     Unloaded(ModelId, Attempt),
     /// The handshake with a new server process is done; it holds nothing.
     ServerReady(ServerLife, ServerLimits),
@@ -213,11 +216,11 @@ pub struct Change {
 /// State of a copy as watchers are told it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CopyState {
-    /// Waits for a place.
+    /// Waits for a place (and is sized for it).
     Queued,
-    /// Is sized, pulled or loaded.
+    /// Is pulled or loaded.
     Loading {
-        /// Bytes reserved, 0 before that.
+        /// Bytes reserved.
         bytes: u64,
     },
     /// Serves.

@@ -1,0 +1,141 @@
+//! When the first of the queue gets its place: sized, then memory reserved before all others, then pulled.
+
+use super::{
+    Action, CopyState, Pod,
+    entry::{Cause, Held, Load, Sizing, Stage, Wanted},
+    room::{Demand, Refused, Room, Step},
+};
+use crate::{id::ModelId, pod::Why, time::Time};
+
+// === impl Pod ===
+
+impl Pod {
+    pub(super) fn admit(&mut self, now: Time) {
+        if self.is_stuck(now) {
+            for model in self.queue.iter().cloned().collect::<Vec<_>>() {
+                self.refuse(&model, Refused::stuck());
+            }
+        }
+        while self.server.is_some() && (self.free_slots() > 0 || self.free_a_slot(now)) {
+            self.size_the_first(now);
+            let Some(head) = self.head() else { return };
+            let Some(want) = self.entries.get(&head).and_then(|entry| entry.want.as_ref()) else { return };
+            let Sizing::Known(_, bytes) = want.size else { return };
+            match self.room_for(&Demand { bytes, why: want.why, replaces: want.replaces.as_ref() }, now) {
+                Room::Free => self.start(now, &head),
+                Room::Coming => return,
+                Room::Make(steps) => self.make_room(now, steps),
+                Room::Never(refused) => self.refuse(&head, refused),
+            }
+        }
+    }
+
+    /// Loads that may be begun beside those that run.
+    pub(super) fn free_slots(&self) -> usize {
+        let limit = self.server.as_ref().map_or(0, |server| server.limits.loading_concurrency.max(1));
+        let running = self.entries.values().filter(|entry| matches!(entry.held, Held::Loading(_))).count();
+        limit.saturating_sub(running)
+    }
+
+    /// Whether every slot is taken by a load that the server does not answer.
+    pub(super) fn is_stuck(&self, now: Time) -> bool {
+        let hung = self.entries.values().filter(|entry| self.is_hung(&entry.held, now)).count();
+        hung > 0 && self.server.as_ref().is_some_and(|server| hung >= server.limits.loading_concurrency)
+    }
+
+    /// The first of the queue that does not wait for its own former copy to be gone.
+    fn head(&self) -> Option<ModelId> {
+        self.queue.iter().find(|model| self.may_start(model)).cloned()
+    }
+
+    fn may_start(&self, model: &ModelId) -> bool {
+        self.entries.get(model).is_some_and(|entry| matches!(entry.held, Held::Nothing))
+    }
+
+    /// A pull that nobody has asked for gives its slot to a load that callers wait for.
+    fn free_a_slot(&mut self, now: Time) -> bool {
+        let head = self.head().and_then(|head| self.entries.get(&head)?.want.as_ref());
+        if head.is_none_or(|want| want.why != Why::Waiter) {
+            return false;
+        }
+        let step = self.forgotten_pulls(now).find_map(|(_, step)| step);
+        match step {
+            Some(Step::GiveUp(model)) => {
+                self.give_up(&model);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn size_the_first(&mut self, now: Time) {
+        let slots = self.free_slots();
+        let first: Vec<_> = self.queue.iter().filter(|model| self.may_start(model)).take(slots).cloned().collect();
+        for model in first {
+            let attempt = self.attempts + 1;
+            let want = self.entries.get_mut(&model).and_then(|entry| entry.want.as_mut());
+            if let Some(want) = want.filter(|want| want.size == Sizing::Unknown) {
+                want.size = Sizing::Asked(attempt, now);
+                self.attempts = attempt;
+                self.out.push(Action::Size(want.model.clone(), attempt));
+            }
+        }
+    }
+
+    fn start(&mut self, now: Time, model: &ModelId) {
+        let Some(entry) = self.entries.get_mut(model) else { return };
+        let Some(want) = &entry.want else { return };
+        let Sizing::Known(attempt, bytes) = want.size else { return };
+        let granted = self.ledger.reserve(bytes);
+        debug_assert!(granted, "a place was free and is not: {:?}", self.ledger);
+        if !granted {
+            return;
+        }
+        let load = Load { model: want.model.clone(), attempt, bytes, stage: Stage::Pulling, since: now };
+        self.queue.remove(want.why, want.order);
+        self.out.push(Action::Pull(load.model.clone(), attempt));
+        entry.held = Held::Loading(load);
+        self.show(model, CopyState::Loading { bytes });
+    }
+
+    fn make_room(&mut self, now: Time, steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::GiveUp(model) => self.give_up(&model),
+                Step::Disown(model) => self.disown(&model),
+                Step::Drain { model, firm } => {
+                    let cause = Cause::Room { firm };
+                    self.start_drain(now, &model, cause);
+                }
+            }
+        }
+    }
+
+    /// Ends a pull; its memory is free at once.
+    pub(super) fn give_up(&mut self, model: &ModelId) {
+        self.abort_pull(model);
+        let refused = Refused {
+            refusal: super::Refusal::Full,
+            retry_after: Some(super::ask::SOON),
+            text: "its place was needed for a load that callers wait for".to_owned(),
+        };
+        self.refuse(model, refused);
+    }
+
+    pub(super) fn abort_pull(&mut self, model: &ModelId) {
+        let Some(entry) = self.entries.get_mut(model) else { return };
+        if let Held::Loading(Load { stage: Stage::Pulling, attempt, bytes, .. }) = entry.held {
+            entry.held = Held::Nothing;
+            self.ledger.release(bytes);
+            self.out.push(Action::CancelPull(model.clone(), attempt));
+        }
+    }
+
+    fn disown(&mut self, model: &ModelId) {
+        if let Some(Held::Loading(load)) = self.entries.get_mut(model).map(|entry| &mut entry.held)
+            && load.stage == Stage::Sent(Wanted::Yes)
+        {
+            load.stage = Stage::Sent(Wanted::IfAskedFor);
+        }
+    }
+}
