@@ -77,15 +77,12 @@ impl RetryBudget {
         let second = second(now);
         let calls = self.calls(second);
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared = spent.share(second);
-        let allowed = if (shared + 1) * CALLS_PER_RETRY <= calls {
-            spent.take_share(second);
-            true
-        } else {
-            spent.take_second(second)
-        };
-        debug_assert!(no_storm::window(calls, spent.share(second), u64::from(spent.second.1)));
-        allowed
+        if (spent.share(second) + 1) * CALLS_PER_RETRY > calls {
+            return spent.take_second(second);
+        }
+        spent.take_share(second);
+        debug_assert!(no_storm::window(calls, spent.share(second)));
+        true
     }
 
     /// Calls of the window that ends with this second.

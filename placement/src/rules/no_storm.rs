@@ -9,8 +9,8 @@ pub fn run(attempts: u64, calls: u64, seconds: u64) -> bool {
     retries <= calls / CALLS_PER_RETRY + u64::from(PER_SECOND) * seconds
 }
 
-/// At one moment: what was taken from the share of the window's calls, and from this second's purse.
+/// When a retry was paid from the share: what was taken from it in the window, for the calls of the window.
 #[must_use]
-pub fn window(calls: u64, from_share: u64, from_second: u64) -> bool {
-    from_share * CALLS_PER_RETRY <= calls && from_second <= u64::from(PER_SECOND)
+pub fn window(calls: u64, from_share: u64) -> bool {
+    from_share * CALLS_PER_RETRY <= calls
 }

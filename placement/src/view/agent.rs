@@ -41,7 +41,7 @@ pub struct AgentView {
 #[derive(Debug)]
 struct Held {
     seen: SeenCopy,
-    /// The snapshot that it was last seen in or after.
+    /// The snapshot that the stream last showed it in or after; what only `loaded` told was in none.
     snapshot: u64,
     /// Whether the watcher saw it enter its state, rather than found it so in a snapshot.
     watched: bool,
@@ -106,7 +106,8 @@ impl AgentView {
         if self.stream == Stream::None || self.boot != Some(boot) || seq <= self.highest || told {
             return Vec::new();
         }
-        self.enter(now, seq, model.clone(), CopyState::Ready { bytes: 0, concurrency_limit: 0 })
+        let shown = self.copies.get(model).filter(|held| held.seen.boot == boot).map_or(0, |held| held.snapshot);
+        self.enter(now, seq, model.clone(), CopyState::Ready { bytes: 0, concurrency_limit: 0 }, shown)
     }
 
     /// Until when READY copies may be used; [`Time::ZERO`] = no lease.
@@ -213,15 +214,15 @@ impl AgentView {
             return Vec::new();
         }
         self.highest = self.highest.max(seq);
-        self.enter(now, seq, model, state)
+        self.enter(now, seq, model, state, self.snapshot)
     }
 
     /// A copy has a state, unless the view has a newer one of this boot (`loaded` was faster than the stream).
-    fn enter(&mut self, now: Time, seq: Seq, model: ModelId, state: CopyState) -> Vec<ViewChange> {
+    fn enter(&mut self, now: Time, seq: Seq, model: ModelId, state: CopyState, shown: u64) -> Vec<ViewChange> {
         let Some(boot) = self.boot else { return Vec::new() };
         let before = self.copies.get_mut(&model).filter(|held| held.seen.boot == boot);
         if let Some(newer) = before.filter(|held| held.seen.seq > seq) {
-            newer.snapshot = self.snapshot;
+            newer.snapshot = shown;
             return Vec::new();
         }
         if state == CopyState::Gone {
@@ -237,7 +238,7 @@ impl AgentView {
         let seen = SeenCopy { boot, seq, state, since };
         let mut changes = vec![ViewChange::Copy(model.clone(), seen.clone())];
         changes.extend(took.map(|took| ViewChange::LoadTook(model.clone(), took)));
-        self.copies.insert(model, Held { seen, snapshot: self.snapshot, watched });
+        self.copies.insert(model, Held { seen, snapshot: shown, watched });
         changes
     }
 
