@@ -43,8 +43,8 @@ pub trait Candidate {
 /// never takes the last copy away.
 #[must_use]
 pub fn choose<C: Candidate>(copies: &[C], random: &mut impl FnMut() -> u64) -> Option<usize> {
-    let chosen = match copies.len() {
-        0 => return None,
+    match copies.len() {
+        0 => None,
         1 => copies[0].standing().usable.then_some(0),
         n if n <= SCAN => scan(copies, below(random, n)),
         n => {
@@ -55,8 +55,7 @@ pub fn choose<C: Candidate>(copies: &[C], random: &mut impl FnMut() -> u64) -> O
                 .map(|(at, _)| at)
                 .or_else(|| scan(copies, first))
         }
-    };
-    chosen
+    }
 }
 
 /// Looks at all, from `start` on, so that equal ones share the calls.

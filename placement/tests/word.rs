@@ -62,7 +62,7 @@ fn no_call_runs_once_a_drain_was_seen_at_zero() {
     let stop = Arc::new(AtomicBool::new(false));
     let (served, wakes) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
 
-    let callers: Vec<_> = (0..4)
+    let callers: Vec<_> = (0..3)
         .map(|_| {
             let (word, unloaded, stop) = (Arc::clone(&word), Arc::clone(&unloaded), Arc::clone(&stop));
             let (served, wakes) = (Arc::clone(&served), Arc::clone(&wakes));
@@ -86,7 +86,7 @@ fn no_call_runs_once_a_drain_was_seen_at_zero() {
         })
         .collect();
 
-    for _ in 0..200 {
+    for _ in 0..40 {
         let before = served.load(Ordering::Relaxed);
         while served.load(Ordering::Relaxed) == before {
             thread::yield_now();
