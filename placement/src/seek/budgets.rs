@@ -62,16 +62,3 @@ impl Budgets {
         (expected > self.deadline).then(|| Ending::hopeless(&seek.model, expected.since(now)))
     }
 }
-
-// === impl Seek ===
-
-impl Seek {
-    fn without_place(&self, now: Time) -> Ending {
-        if !self.live {
-            return Ending::no_instance(&self.model_type);
-        }
-        let again = self.places.iter().map(|place| place.again).filter(|again| *again != Time::NEVER).min();
-        let said = self.refusal.as_ref().map(|(refusal, text)| (*refusal, text.as_str()));
-        Ending::no_place(said, again.map(|again| again.since(now).max(Duration::from_secs(1))))
-    }
-}

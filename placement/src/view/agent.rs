@@ -1,15 +1,12 @@
 //! The view of one agent.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
-use super::{SeenCopy, Status, ViewChange, ViewEvent};
+use super::{SeenCopy, Status, ViewChange, ViewEvent, lease::Lease};
 use crate::{
     id::{BootId, ModelId, Seq},
     pod::CopyState,
-    rules::never_unready::{self, LEASE},
+    rules::never_unready,
     time::Time,
 };
 
@@ -28,11 +25,7 @@ pub struct AgentView {
     snapshot: u64,
     /// Highest seq received on a stream of this boot. What `loaded` told does not count: it says nothing of other copies.
     highest: Seq,
-    /// Pings of this stream that are not answered, oldest first; none older than a lease.
-    pings: VecDeque<(u64, Time)>,
-    /// When the last ping that was answered in this boot was sent.
-    answered: Option<Time>,
-    lease_until: Time,
+    lease: Lease,
     /// Until when an unknown agent is waited for.
     patience: Time,
     leaving: bool,
@@ -74,9 +67,7 @@ impl AgentView {
             stream: Stream::None,
             snapshot: 0,
             highest: 0,
-            pings: VecDeque::new(),
-            answered: None,
-            lease_until: Time::ZERO,
+            lease: Lease::default(),
             patience: now + PATIENCE,
             leaving: false,
         }
@@ -84,8 +75,11 @@ impl AgentView {
 
     /// Takes an event in and says what it changed, in order.
     pub fn handle(&mut self, now: Time, event: ViewEvent) -> Vec<ViewChange> {
-        let changes = match event {
-            ViewEvent::PingSent(n) => self.ping_sent(now, n),
+        match event {
+            ViewEvent::PingSent(n) => {
+                self.lease.ping_sent(now, n);
+                Vec::new()
+            }
             ViewEvent::Hello { boot } => self.hello(now, boot),
             ViewEvent::Copy { seq, model, state } => self.copy_changed(now, seq, model, state),
             ViewEvent::SnapshotEnd { seq } => self.snapshot_end(seq),
@@ -93,9 +87,7 @@ impl AgentView {
             ViewEvent::Ended => self.ended(),
             ViewEvent::Refused => self.refused(),
             ViewEvent::Leaving => self.leave(),
-        };
-        debug_assert!(never_unready::lease(self.lease_until, self.answered));
-        changes
+        }
     }
 
     /// `EnsureLoaded` answered `loaded`. The copy becomes READY only if `boot` is the current one and `seq` is higher than any
@@ -113,7 +105,7 @@ impl AgentView {
     /// Until when READY copies may be used; [`Time::ZERO`] = no lease.
     #[must_use]
     pub fn lease_until(&self) -> Time {
-        self.lease_until
+        self.lease.until()
     }
 
     /// Boot of the last `Hello`.
@@ -138,7 +130,7 @@ impl AgentView {
     /// at `time` is still this instance's.
     #[must_use]
     pub fn answered_since(&self, time: Time) -> bool {
-        self.answered.is_some_and(|sent| sent >= time)
+        self.lease.answered().is_some_and(|sent| sent >= time)
     }
 
     /// The copies as last seen. Nothing is said about whether they may be used.
@@ -155,7 +147,7 @@ impl AgentView {
     /// What the copy is worth at this moment.
     #[must_use]
     pub fn status(&self, now: Time, model: &ModelId) -> Status {
-        if now >= self.lease_until || !self.known() {
+        if now >= self.lease.until() || !self.known() {
             let settled = matches!(self.stream, Stream::Live | Stream::Ended);
             return if settled || now >= self.patience {
                 Status::NoLease
@@ -176,29 +168,20 @@ impl AgentView {
             CopyState::Failed { .. } | CopyState::Gone => Status::Absent,
         };
         debug_assert!(
-            status != Status::Ready || never_unready::may_send(Some(state), self.known(), self.lease_until, now)
+            status != Status::Ready || never_unready::may_send(Some(state), self.known(), self.lease.until(), now)
         );
         status
-    }
-
-    fn ping_sent(&mut self, now: Time, n: u64) -> Vec<ViewChange> {
-        // An answer to an older ping would give no lease any more.
-        while self.pings.front().is_some_and(|(_, sent)| *sent + LEASE <= now) {
-            self.pings.pop_front();
-        }
-        self.pings.push_back((n, now));
-        Vec::new()
     }
 
     fn hello(&mut self, now: Time, boot: BootId) -> Vec<ViewChange> {
         if !matches!(self.stream, Stream::None | Stream::Ended) {
             // A stream that began without the end of the one before: its pings are not ours.
-            self.pings.clear();
+            self.lease.forget_pings();
         }
         if self.boot != Some(boot) {
             self.boot = Some(boot);
             self.highest = 0;
-            self.answered = None;
+            self.lease.new_boot();
         }
         self.stream = Stream::Snapshot;
         self.snapshot += 1;
@@ -258,31 +241,23 @@ impl AgentView {
     }
 
     fn pong(&mut self, n: u64) -> Vec<ViewChange> {
-        let Some(at) = self.pings.iter().position(|(sent, _)| *sent == n) else { return Vec::new() };
-        let sent = self.pings[at].1;
-        self.pings.drain(..=at);
+        let Some(sent) = self.lease.pong(n) else { return Vec::new() };
         if !matches!(self.stream, Stream::Whole | Stream::Live) {
             return Vec::new();
         }
         self.stream = Stream::Live;
-        self.answered = self.answered.max(Some(sent));
-        let until = sent + LEASE;
-        if until <= self.lease_until {
-            return Vec::new();
-        }
-        self.lease_until = until;
-        vec![ViewChange::Lease(until)]
+        self.lease.grant(sent).map(ViewChange::Lease).into_iter().collect()
     }
 
     fn ended(&mut self) -> Vec<ViewChange> {
-        self.pings.clear();
+        self.lease.forget_pings();
         // A stream that ended before its snapshot was whole leaves the copies unknown.
         self.stream = if self.known() { Stream::Ended } else { Stream::None };
         Vec::new()
     }
 
     fn refused(&mut self) -> Vec<ViewChange> {
-        self.pings.clear();
+        self.lease.forget_pings();
         self.stream = Stream::None;
         self.patience = Time::ZERO;
         self.end_lease()
@@ -299,8 +274,6 @@ impl AgentView {
     }
 
     fn end_lease(&mut self) -> Vec<ViewChange> {
-        let ended = self.lease_until != Time::ZERO;
-        self.lease_until = Time::ZERO;
-        ended.then_some(ViewChange::Lease(Time::ZERO)).into_iter().collect()
+        self.lease.end().then_some(ViewChange::Lease(Time::ZERO)).into_iter().collect()
     }
 }

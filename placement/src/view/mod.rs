@@ -9,6 +9,7 @@
 
 mod agent;
 mod event;
+mod lease;
 
 pub use agent::AgentView;
 pub use event::*;
