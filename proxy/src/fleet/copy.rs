@@ -1,0 +1,290 @@
+//! A copy as the threads of a proxy share it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use modelring_placement::{
+    choice::{Candidate, SharedLatency, Standing},
+    id::{BootId, ModelId, Seq},
+    time::Time,
+    word::{CopyWord, Entered, Left, WordState},
+};
+use modelring_proto::v1;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::host::Host;
+
+/// Calls that may be on a copy or wait for it, at least, where it has a concurrency limit.
+const QUEUE_AT_LEAST: u32 = 16;
+/// The same per call that may run at once.
+const QUEUE_PER_CALL: u32 = 8;
+
+/// A model that is ready, or was, on one instance and in one boot of its agent.
+pub struct Copy {
+    /// The model.
+    pub model: ModelId,
+    /// Where it is.
+    pub host: Arc<Host>,
+    /// Boot of the agent that said so.
+    pub boot: BootId,
+    /// Most calls of this proxy at once; 0 = no limit.
+    share: AtomicU32,
+    limit: AtomicU32,
+    word: CopyWord,
+    latency: SharedLatency,
+    ready_seq: AtomicU64,
+    /// Seq of the READY that the server was last said to deny, and when.
+    denied: AtomicU64,
+    /// Calls that wait for one to end.
+    queued: AtomicU32,
+    freed: Notify,
+    was_saturated: AtomicBool,
+    last_used: AtomicU64,
+    touched: AtomicU64,
+    finished: AtomicU64,
+    busy_micros: AtomicU64,
+    revoked: parking_lot::Mutex<CancellationToken>,
+}
+
+/// One call in flight on a copy; dropped when it is over.
+pub struct InFlight {
+    copy: Arc<Copy>,
+    since: Time,
+    revoked: CancellationToken,
+}
+
+/// Whether a call got into a copy.
+pub enum Entry {
+    /// It is in.
+    In(InFlight),
+    /// The copy is not ready any more: choose again.
+    NotReady,
+    /// As many as may run run already; wait for [`Copy::freed`].
+    Full,
+    /// As many as may wait wait already.
+    Overload,
+}
+
+/// A call that waits for its turn on a copy.
+pub struct Queued(Arc<Copy>);
+
+// === impl Copy ===
+
+impl Copy {
+    pub(super) fn new(model: ModelId, host: Arc<Host>, boot: BootId) -> Self {
+        Self {
+            model,
+            host,
+            boot,
+            share: AtomicU32::new(0),
+            limit: AtomicU32::new(0),
+            word: CopyWord::new(WordState::Absent),
+            latency: SharedLatency::default(),
+            ready_seq: AtomicU64::new(0),
+            denied: AtomicU64::new(0),
+            queued: AtomicU32::new(0),
+            freed: Notify::new(),
+            was_saturated: AtomicBool::new(false),
+            last_used: AtomicU64::new(0),
+            touched: AtomicU64::new(0),
+            finished: AtomicU64::new(0),
+            busy_micros: AtomicU64::new(0),
+            revoked: parking_lot::Mutex::default(),
+        }
+    }
+
+    /// Lets a call in.
+    pub fn enter(self: &Arc<Self>, now: Time) -> Entry {
+        let share = self.share.load(Ordering::Relaxed);
+        let Entered::Ready { in_flight } = self.entered() else { return Entry::NotReady };
+        if share > 0 && in_flight > share {
+            self.leave();
+            self.was_saturated.store(true, Ordering::Relaxed);
+            let most = QUEUE_AT_LEAST.max(share.saturating_mul(QUEUE_PER_CALL));
+            let overload = self.queued.load(Ordering::Relaxed) >= most.saturating_sub(share).max(1);
+            return if overload { Entry::Overload } else { Entry::Full };
+        }
+        self.last_used.store(now.as_nanos(), Ordering::Relaxed);
+        self.touched.fetch_add(1, Ordering::Relaxed);
+        Entry::In(InFlight { copy: self.clone(), since: now, revoked: self.revoked.lock().clone() })
+    }
+
+    /// Waits in line for a call to end, or for the copy to change.
+    #[must_use]
+    pub fn queue(self: &Arc<Self>) -> Queued {
+        self.queued.fetch_add(1, Ordering::Relaxed);
+        Queued(self.clone())
+    }
+
+    /// Whether it is ready under a live lease.
+    #[must_use]
+    pub fn is_usable(&self, now: Time) -> bool {
+        self.word.state() == WordState::Ready && self.host.is_live(now)
+    }
+
+    /// Calls of this proxy in flight on it.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.word.in_flight()
+    }
+
+    /// An attempt brought an answer, or failed (then `took` is what a failure counts).
+    pub fn observe(&self, now: Time, took: Duration) {
+        self.latency.observe(now, took);
+    }
+
+    /// The server said that it has not the model. Returns whether that is news since this READY.
+    #[must_use]
+    pub fn deny(&self) -> Option<v1::Missing> {
+        let seq = self.ready_seq.load(Ordering::Relaxed);
+        let news = self.denied.swap(seq + 1, Ordering::Relaxed) != seq + 1;
+        news.then(|| v1::Missing { model: self.model.to_string(), boot_id: self.boot, seq })
+    }
+
+    /// Sets the state; returns the calls in flight at that moment. The task that watches the agent alone does this.
+    pub(super) fn store(&self, state: WordState) -> u32 {
+        let in_flight = self.word.store(state);
+        self.freed.notify_waiters();
+        in_flight
+    }
+
+    /// READY with this seq and concurrency limit, among so many proxies.
+    pub(super) fn ready(&self, seq: Seq, limit: u32, proxies: u32) {
+        self.ready_seq.store(seq, Ordering::Relaxed);
+        self.limit.store(limit, Ordering::Relaxed);
+        self.share_among(proxies);
+        let mut revoked = self.revoked.lock();
+        if revoked.is_cancelled() {
+            *revoked = CancellationToken::new();
+        }
+    }
+
+    /// So many proxies share the concurrency limit.
+    pub(super) fn share_among(&self, proxies: u32) {
+        let share = match self.limit.load(Ordering::Relaxed) {
+            0 => 0,
+            limit => (limit / proxies.max(1)).max(1),
+        };
+        self.share.store(share, Ordering::Relaxed);
+    }
+
+    /// Ends the calls that are in flight: their drain is over its time.
+    pub(super) fn revoke(&self) {
+        self.revoked.lock().cancel();
+    }
+
+    /// Use since the last time; `None` = none.
+    pub(super) fn touch(&self, now: Time) -> Option<v1::Touch> {
+        let count = self.touched.swap(0, Ordering::Relaxed);
+        let in_flight = self.in_flight();
+        let age = now.since(Time::from_nanos(self.last_used.load(Ordering::Relaxed)));
+        (count > 0 || in_flight > 0).then(|| v1::Touch {
+            model: self.model.to_string(),
+            age_millis: if in_flight > 0 { 0 } else { u64::try_from(age.as_millis()).unwrap_or(u64::MAX) },
+            count,
+            in_flight,
+        })
+    }
+
+    /// What its calls did since the last time; `None` = nothing.
+    pub(super) fn usage(&self) -> Option<v1::CopyUsage> {
+        let requests = self.finished.swap(0, Ordering::Relaxed);
+        let busy_micros = self.busy_micros.swap(0, Ordering::Relaxed);
+        let in_flight = self.in_flight();
+        let saturated = self.was_saturated.swap(false, Ordering::Relaxed);
+        (requests > 0 || in_flight > 0 || saturated).then(|| v1::CopyUsage {
+            model: self.model.to_string(),
+            instance: self.host.id.to_string(),
+            requests,
+            busy_micros,
+            in_flight,
+            saturated,
+        })
+    }
+
+    fn entered(&self) -> Entered {
+        let entered = self.word.enter();
+        if let Entered::NotReady(left) = entered {
+            self.left(left);
+        }
+        entered
+    }
+
+    fn leave(&self) {
+        let left = self.word.leave();
+        self.left(left);
+        if self.queued.load(Ordering::Relaxed) > 0 {
+            self.freed.notify_one();
+        }
+    }
+
+    fn left(&self, left: Left) {
+        if left == Left::Drained {
+            self.host.drained.notify_one();
+        }
+    }
+}
+
+impl Candidate for Copy {
+    fn standing(&self) -> Standing {
+        let now = self.host.clock.now();
+        let in_flight = self.in_flight();
+        let share = self.share.load(Ordering::Relaxed);
+        Standing {
+            usable: self.is_usable(now),
+            latency: self.latency.average(now),
+            in_flight,
+            leaving: self.host.is_leaving(),
+            ejected: self.host.is_ejected(now),
+            saturated: share > 0 && in_flight >= share,
+        }
+    }
+}
+
+// === impl InFlight ===
+
+impl InFlight {
+    /// The copy that it is on.
+    #[must_use]
+    pub fn copy(&self) -> &Arc<Copy> {
+        &self.copy
+    }
+
+    /// Cancelled when the call has to end because the drain of its copy is over its time.
+    #[must_use]
+    pub fn revoked(&self) -> &CancellationToken {
+        &self.revoked
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let now = self.copy.host.clock.now();
+        let busy = u64::try_from(now.since(self.since).as_micros()).unwrap_or(u64::MAX);
+        self.copy.finished.fetch_add(1, Ordering::Relaxed);
+        self.copy.busy_micros.fetch_add(busy, Ordering::Relaxed);
+        self.copy.last_used.store(now.as_nanos(), Ordering::Relaxed);
+        self.copy.leave();
+    }
+}
+
+// === impl Queued ===
+
+impl Queued {
+    /// Resolves when it is worth another try.
+    pub async fn turn(&self) {
+        self.0.freed.notified().await;
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.0.queued.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,251 @@
+//! What the request threads know of an instance: its lease, where it serves, how its methods carry the id.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use modelring_placement::{
+    id::{BootId, InstanceId},
+    rules::never_unready::LEASE,
+    time::Time,
+};
+use modelring_proto::v1::{self, data_endpoint::Kind};
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::peer::Command;
+use crate::{
+    clock::Clock,
+    engine::target::{Confirm, Target},
+};
+
+/// Load timeout of a runtime that does not say its own.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long the answer to a ping on demand is waited for.
+const CONFIRM: Duration = Duration::from_secs(2);
+/// So many lost attempts in a row eject an instance.
+const EJECT_AFTER: u32 = 3;
+/// How long it stays ejected.
+const EJECTED: Duration = Duration::from_secs(5);
+
+/// One instance, shared by all threads.
+pub struct Host {
+    /// Instance id.
+    pub id: InstanceId,
+    /// Its clock.
+    pub clock: Clock,
+    /// Wakes the watcher when the last call has left a copy that is not ready.
+    pub(super) drained: Notify,
+    lease: watch::Sender<(BootId, Time)>,
+    lease_until: AtomicU64,
+    leaving: AtomicBool,
+    serving: ArcSwapOption<Serving>,
+    lost: AtomicU32,
+    ejected_until: AtomicU64,
+}
+
+/// Where and how an instance serves, as its agent said in the last `Hello`.
+pub struct Serving {
+    /// Boot of the agent that said so.
+    pub boot: BootId,
+    /// How long a load may take where the model does not say.
+    pub load_timeout: Duration,
+    direct: Option<Arc<Target>>,
+    relay: Option<Arc<Target>>,
+    relayed: AtomicBool,
+    methods: HashMap<Box<str>, Paths>,
+    allow_any: bool,
+}
+
+/// Where the messages of a method carry the id; empty = nowhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Paths {
+    /// In a request, the concrete id.
+    pub request: Arc<[u32]>,
+    /// In a response, the name.
+    pub response: Arc<[u32]>,
+}
+
+// === impl Host ===
+
+impl Host {
+    /// An instance of which nothing is known.
+    #[must_use]
+    pub fn new(id: InstanceId, clock: Clock) -> Self {
+        Self {
+            id,
+            clock,
+            drained: Notify::new(),
+            lease: watch::Sender::new((0, Time::ZERO)),
+            lease_until: AtomicU64::new(0),
+            leaving: AtomicBool::new(false),
+            serving: ArcSwapOption::empty(),
+            lost: AtomicU32::new(0),
+            ejected_until: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether what its agent said may still be believed.
+    #[must_use]
+    pub fn is_live(&self, now: Time) -> bool {
+        now.as_nanos() < self.lease_until.load(Ordering::Acquire)
+    }
+
+    /// Whether it is going away.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is passed over because calls to it were lost.
+    #[must_use]
+    pub fn is_ejected(&self, now: Time) -> bool {
+        now.as_nanos() < self.ejected_until.load(Ordering::Relaxed)
+    }
+
+    /// Where it serves, if its agent has said so.
+    #[must_use]
+    pub fn serving(&self) -> Option<Arc<Serving>> {
+        self.serving.load_full()
+    }
+
+    /// An attempt did not reach it, or was lost.
+    pub fn lost(&self, now: Time) {
+        if self.lost.fetch_add(1, Ordering::Relaxed) + 1 >= EJECT_AFTER {
+            self.ejected_until.store((now + EJECTED).as_nanos(), Ordering::Relaxed);
+        }
+    }
+
+    /// An attempt was answered.
+    pub fn answered(&self) {
+        if self.lost.load(Ordering::Relaxed) > 0 {
+            self.lost.store(0, Ordering::Relaxed);
+            self.ejected_until.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The lease of this boot now ends at `until`; returns whether it had run out before.
+    pub(super) fn set_lease(&self, boot: BootId, until: Time) -> bool {
+        let before = Time::from_nanos(self.lease_until.swap(until.as_nanos(), Ordering::AcqRel));
+        self.lease.send_replace((boot, until));
+        before <= self.clock.now()
+    }
+
+    pub(super) fn set_leaving(&self, leaving: bool) {
+        self.leaving.store(leaving, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_serving(&self, serving: Serving) {
+        self.lost.store(0, Ordering::Relaxed);
+        self.ejected_until.store(0, Ordering::Relaxed);
+        self.serving.store(Some(Arc::new(serving)));
+    }
+
+    /// See [`Confirm`]: a ping on demand, answered by the agent of this boot.
+    fn confirm(&self, boot: BootId, pings: mpsc::Sender<Command>) -> Confirm {
+        let clock = self.clock.clone();
+        let lease = self.lease.subscribe();
+        Arc::new(move || {
+            let (clock, pings, mut lease) = (clock.clone(), pings.clone(), lease.clone());
+            Box::pin(async move {
+                let asked = clock.now();
+                // Where the queue is full a ping is due anyway.
+                let _ = pings.try_send(Command::Ping);
+                let told = |(of, until): &(BootId, Time)| *of != boot || *until >= asked + LEASE;
+                let answer = tokio::time::timeout(CONFIRM, lease.wait_for(told)).await;
+                answer.is_ok_and(|seen| seen.is_ok_and(|seen| seen.0 == boot))
+            })
+        })
+    }
+}
+
+// === impl Serving ===
+
+impl Serving {
+    /// What a `Hello` says. Host names of endpoints are resolved here, once.
+    pub(super) async fn from_hello(host: &Host, hello: &v1::Hello, pings: &mpsc::Sender<Command>) -> Self {
+        let key = (Arc::from(hello.instance_id.as_str()), Arc::from(hello.pod_uid.as_str()));
+        let target = |address| Target { key: key.clone(), address, confirm: host.confirm(hello.boot_id, pings.clone()) };
+        let mut endpoints = [None, None];
+        for endpoint in &hello.endpoints {
+            let at = usize::from(endpoint.kind() == Kind::Relay);
+            if endpoints[at].is_none() {
+                endpoints[at] = resolve(&endpoint.address).await.map(|address| Arc::new(target(address)));
+            }
+        }
+        let [direct, relay] = endpoints;
+        let paths = |method: &v1::Method| {
+            let paths = Paths { request: Arc::from(&*method.request_path), response: Arc::from(&*method.response_path) };
+            (method.name.trim_start_matches('/').into(), paths)
+        };
+        Self {
+            boot: hello.boot_id,
+            load_timeout: match hello.load_timeout_millis {
+                0 => LOAD_TIMEOUT,
+                millis => Duration::from_millis(millis),
+            },
+            relayed: AtomicBool::new(direct.is_none()),
+            direct,
+            relay,
+            methods: hello.methods.iter().map(paths).collect(),
+            allow_any: hello.allow_any_method,
+        }
+    }
+
+    /// The endpoint to use, if there is one.
+    #[must_use]
+    pub fn target(&self) -> Option<&Arc<Target>> {
+        let relayed = self.relayed.load(Ordering::Relaxed);
+        self.relay.as_ref().filter(|_| relayed).or(self.direct.as_ref()).or(self.relay.as_ref())
+    }
+
+    /// The endpoint could not be connected: the relay is used from now on where there is one. Returns whether that is new.
+    pub fn cannot_connect(&self, address: SocketAddr) -> bool {
+        let was_direct = self.direct.as_ref().is_some_and(|direct| direct.address == address);
+        was_direct && self.relay.is_some() && !self.relayed.swap(true, Ordering::Relaxed)
+    }
+
+    /// How a method carries the id; `None` = it may not be called.
+    #[must_use]
+    pub fn paths(&self, method: &str) -> Option<Paths> {
+        match self.methods.get(method) {
+            Some(paths) => Some(paths.clone()),
+            None if self.methods.is_empty() || self.allow_any => Some(Paths::usual(method)),
+            None => None,
+        }
+    }
+}
+
+// === impl Paths ===
+
+impl Paths {
+    /// KServe v2, where the runtime says nothing of a method.
+    #[must_use]
+    pub fn usual(method: &str) -> Self {
+        let name: Arc<[u32]> = Arc::from([1]);
+        match method.strip_prefix("inference.GRPCInferenceService/") {
+            Some("ModelInfer" | "ModelMetadata") => Self { request: name.clone(), response: name },
+            // Its response differs between servers.
+            Some("ModelStreamInfer" | "ModelReady" | "ModelConfig" | "ModelStatistics") => {
+                Self { request: name, response: Arc::default() }
+            }
+            _ => Self::default(),
+        }
+    }
+}
+
+async fn resolve(address: &str) -> Option<SocketAddr> {
+    match tokio::net::lookup_host(address).await {
+        Ok(mut addresses) => addresses.next(),
+        Err(error) => {
+            tracing::warn!(address, %error, "data endpoint is no address");
+            None
+        }
+    }
+}
