@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod fleet;
 pub mod net;
 pub mod rest;
 pub mod table;

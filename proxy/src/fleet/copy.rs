@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use modelring_placement::{
     choice::{Candidate, SharedLatency, Standing},
     id::{BootId, ModelId, Seq},
@@ -15,7 +16,7 @@ use modelring_placement::{
     word::{CopyWord, Entered, Left, WordState},
 };
 use modelring_proto::v1;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::Notified};
 use tokio_util::sync::CancellationToken;
 
 use super::host::Host;
@@ -49,15 +50,21 @@ pub struct Copy {
     touched: AtomicU64,
     finished: AtomicU64,
     busy_micros: AtomicU64,
-    revoked: parking_lot::Mutex<CancellationToken>,
+    /// Calls that were promised a place before the copy became ready (see [`Promise`]).
+    promised: AtomicU32,
+    revoked: ArcSwap<CancellationToken>,
 }
 
 /// One call in flight on a copy; dropped when it is over.
 pub struct InFlight {
     copy: Arc<Copy>,
     since: Time,
-    revoked: CancellationToken,
+    revoked: Arc<CancellationToken>,
 }
+
+/// Keeps a copy that has just become ready in flight until those who waited for it have had their chance: else it could be
+/// drained under their hands.
+pub struct Promise(Arc<Copy>);
 
 /// Whether a call got into a copy.
 pub enum Entry {
@@ -95,7 +102,8 @@ impl Copy {
             touched: AtomicU64::new(0),
             finished: AtomicU64::new(0),
             busy_micros: AtomicU64::new(0),
-            revoked: parking_lot::Mutex::default(),
+            promised: AtomicU32::new(0),
+            revoked: ArcSwap::default(),
         }
     }
 
@@ -103,7 +111,7 @@ impl Copy {
     pub fn enter(self: &Arc<Self>, now: Time) -> Entry {
         let share = self.share.load(Ordering::Relaxed);
         let Entered::Ready { in_flight } = self.entered() else { return Entry::NotReady };
-        if share > 0 && in_flight > share {
+        if share > 0 && in_flight > share + self.promised.load(Ordering::Relaxed) {
             self.leave();
             self.was_saturated.store(true, Ordering::Relaxed);
             let most = QUEUE_AT_LEAST.max(share.saturating_mul(QUEUE_PER_CALL));
@@ -112,7 +120,14 @@ impl Copy {
         }
         self.last_used.store(now.as_nanos(), Ordering::Relaxed);
         self.touched.fetch_add(1, Ordering::Relaxed);
-        Entry::In(InFlight { copy: self.clone(), since: now, revoked: self.revoked.lock().clone() })
+        Entry::In(InFlight { copy: self.clone(), since: now, revoked: self.revoked.load_full() })
+    }
+
+    /// Counts those who waited for the copy in flight, as one.
+    pub(super) fn promise(self: &Arc<Self>) -> Option<Promise> {
+        let Entered::Ready { .. } = self.entered() else { return None };
+        self.promised.fetch_add(1, Ordering::Relaxed);
+        Some(Promise(self.clone()))
     }
 
     /// Waits in line for a call to end, or for the copy to change.
@@ -159,9 +174,8 @@ impl Copy {
         self.ready_seq.store(seq, Ordering::Relaxed);
         self.limit.store(limit, Ordering::Relaxed);
         self.share_among(proxies);
-        let mut revoked = self.revoked.lock();
-        if revoked.is_cancelled() {
-            *revoked = CancellationToken::new();
+        if self.revoked.load().is_cancelled() {
+            self.revoked.store(Arc::default());
         }
     }
 
@@ -176,7 +190,7 @@ impl Copy {
 
     /// Ends the calls that are in flight: their drain is over its time.
     pub(super) fn revoke(&self) {
-        self.revoked.lock().cancel();
+        self.revoked.load().cancel();
     }
 
     /// Use since the last time; `None` = none.
@@ -274,12 +288,21 @@ impl Drop for InFlight {
     }
 }
 
+// === impl Promise ===
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.0.promised.fetch_sub(1, Ordering::Relaxed);
+        self.0.leave();
+    }
+}
+
 // === impl Queued ===
 
 impl Queued {
-    /// Resolves when it is worth another try.
-    pub async fn turn(&self) {
-        self.0.freed.notified().await;
+    /// Resolves when it is worth another try. To miss no turn, enable it and try once more before it is awaited.
+    pub fn turn(&self) -> Notified<'_> {
+        self.0.freed.notified()
     }
 }
 

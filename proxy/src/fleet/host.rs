@@ -12,7 +12,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use modelring_placement::{
-    id::{BootId, InstanceId},
+    id::{BootId, InstanceId, ModelRef},
     rules::never_unready::LEASE,
     time::Time,
 };
@@ -44,7 +44,10 @@ pub struct Host {
     pub(super) drained: Notify,
     lease: watch::Sender<(BootId, Time)>,
     lease_until: AtomicU64,
+    /// As its agent says.
     leaving: AtomicBool,
+    /// As the table says.
+    listed_leaving: AtomicBool,
     serving: ArcSwapOption<Serving>,
     lost: AtomicU32,
     ejected_until: AtomicU64,
@@ -85,6 +88,7 @@ impl Host {
             lease: watch::Sender::new((0, Time::ZERO)),
             lease_until: AtomicU64::new(0),
             leaving: AtomicBool::new(false),
+            listed_leaving: AtomicBool::new(false),
             serving: ArcSwapOption::empty(),
             lost: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
@@ -100,7 +104,7 @@ impl Host {
     /// Whether it is going away.
     #[must_use]
     pub fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Relaxed)
+        self.leaving.load(Ordering::Relaxed) || self.listed_leaving.load(Ordering::Relaxed)
     }
 
     /// Whether it is passed over because calls to it were lost.
@@ -113,6 +117,13 @@ impl Host {
     #[must_use]
     pub fn serving(&self) -> Option<Arc<Serving>> {
         self.serving.load_full()
+    }
+
+    /// How long a load of this model may take here.
+    #[must_use]
+    pub fn load_timeout(&self, model: &ModelRef) -> Duration {
+        let of_runtime = || self.serving.load().as_ref().map_or(LOAD_TIMEOUT, |serving| serving.load_timeout);
+        model.load_timeout.unwrap_or_else(of_runtime)
     }
 
     /// An attempt did not reach it, or was lost.
@@ -139,6 +150,10 @@ impl Host {
 
     pub(super) fn set_leaving(&self, leaving: bool) {
         self.leaving.store(leaving, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_listed_leaving(&self, leaving: bool) {
+        self.listed_leaving.store(leaving, Ordering::Relaxed);
     }
 
     pub(super) fn set_serving(&self, serving: Serving) {
