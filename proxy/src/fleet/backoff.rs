@@ -6,7 +6,7 @@ use rand::Rng;
 
 /// Waits between dials.
 #[derive(Debug)]
-pub struct Backoff {
+pub(super) struct Backoff {
     least: Duration,
     most: Duration,
     next: Duration,
@@ -16,25 +16,24 @@ pub struct Backoff {
 
 impl Backoff {
     /// From `least` to `most`.
-    #[must_use]
-    pub fn new(least: Duration, most: Duration) -> Self {
+    pub(super) fn new(least: Duration, most: Duration) -> Self {
         Self { least, most, next: least }
     }
 
     /// It worked: begin again with the least.
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.next = self.least;
     }
 
     /// The next wait: between a half and the whole of the step.
-    pub fn step(&mut self, random: &mut impl Rng) -> Duration {
+    pub(super) fn step(&mut self, random: &mut impl Rng) -> Duration {
         let step = self.next;
         self.next = (step * 2).min(self.most);
         step.mul_f64(random.random_range(0.5..=1.0))
     }
 
     /// Waits.
-    pub async fn wait(&mut self) {
+    pub(super) async fn wait(&mut self) {
         let step = self.step(&mut rand::rng());
         tokio::time::sleep(step).await;
     }

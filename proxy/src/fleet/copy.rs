@@ -64,7 +64,7 @@ pub struct InFlight {
 
 /// Keeps a copy that has just become ready in flight until those who waited for it have had their chance: else it could be
 /// drained under their hands.
-pub struct Promise(Arc<Copy>);
+pub(super) struct Promise(Arc<Copy>);
 
 /// Whether a call got into a copy.
 pub enum Entry {

@@ -36,7 +36,7 @@ const DRAIN_AHEAD: Duration = Duration::from_millis(500);
 
 /// Asked of the task that watches an agent.
 #[derive(Debug)]
-pub enum Command {
+pub(super) enum Command {
     /// Ping now.
     Ping,
     /// Say that the server denies a model.
@@ -193,7 +193,9 @@ impl Peer {
                 }
                 ViewChange::Unknown => {
                     state.drains.clear();
-                    state.copies.values().for_each(|copy| drop(copy.store(WordState::Absent)));
+                    for copy in state.copies.values() {
+                        copy.store(WordState::Absent);
+                    }
                     self.host.set_leaving(false);
                     fleet.loads.wake_all();
                 }
