@@ -5,5 +5,6 @@ pub mod config;
 pub mod engine;
 pub mod fleet;
 pub mod net;
+pub mod policy;
 pub mod rest;
 pub mod table;

@@ -9,6 +9,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use modelring_placement::time::Time;
+use tokio_util::sync::CancellationToken;
 
 use super::{answer::Answer, target::Target};
 
@@ -150,6 +151,11 @@ pub trait Policy: Send + Sync + 'static {
     fn again(&self, head: &Head, name: Option<&[u8]>, lease: Self::Lease, attempt: Attempt) -> Decision<Self::Lease>;
     /// An attempt was answered with this gRPC code after this time.
     fn answered(&self, lease: &Self::Lease, code: u32, took: Duration);
+    /// Cancelled when the attempt must be reset although the server is at it: the drain of its copy is over its time.
+    fn revoked(&self, lease: &Self::Lease) -> Option<Arc<CancellationToken>> {
+        let _ = lease;
+        None
+    }
     /// A call is over.
     fn done(&self, record: &Record);
 }

@@ -45,6 +45,7 @@ pub struct Copy {
     /// Calls that wait for one to end.
     queued: AtomicU32,
     freed: Notify,
+    changed: Notify,
     was_saturated: AtomicBool,
     last_used: AtomicU64,
     touched: AtomicU64,
@@ -97,6 +98,7 @@ impl Copy {
             denied: AtomicU64::new(0),
             queued: AtomicU32::new(0),
             freed: Notify::new(),
+            changed: Notify::new(),
             was_saturated: AtomicBool::new(false),
             last_used: AtomicU64::new(0),
             touched: AtomicU64::new(0),
@@ -107,11 +109,12 @@ impl Copy {
         }
     }
 
-    /// Lets a call in.
-    pub fn enter(self: &Arc<Self>, now: Time) -> Entry {
+    /// Lets a call in. `in_line`: it has waited for its turn; others do not overtake those who wait.
+    pub fn enter(self: &Arc<Self>, now: Time, in_line: bool) -> Entry {
         let share = self.share.load(Ordering::Relaxed);
         let Entered::Ready { in_flight } = self.entered() else { return Entry::NotReady };
-        if share > 0 && in_flight > share + self.promised.load(Ordering::Relaxed) {
+        let overtakes = || !in_line && self.queued.load(Ordering::Relaxed) > 0;
+        if share > 0 && (in_flight > share + self.promised.load(Ordering::Relaxed) || overtakes()) {
             self.leave();
             self.was_saturated.store(true, Ordering::Relaxed);
             let most = QUEUE_AT_LEAST.max(share.saturating_mul(QUEUE_PER_CALL));
@@ -143,6 +146,11 @@ impl Copy {
         self.word.state() == WordState::Ready && self.host.is_live(now)
     }
 
+    /// Resolves when its state changes; enable it before looking at the state.
+    pub fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
     /// Calls of this proxy in flight on it.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
@@ -166,6 +174,7 @@ impl Copy {
     pub(super) fn store(&self, state: WordState) -> u32 {
         let in_flight = self.word.store(state);
         self.freed.notify_waiters();
+        self.changed.notify_waiters();
         in_flight
     }
 
@@ -272,7 +281,7 @@ impl InFlight {
 
     /// Cancelled when the call has to end because the drain of its copy is over its time.
     #[must_use]
-    pub fn revoked(&self) -> &CancellationToken {
+    pub fn revoked(&self) -> &Arc<CancellationToken> {
         &self.revoked
     }
 }
@@ -308,6 +317,9 @@ impl Queued {
 
 impl Drop for Queued {
     fn drop(&mut self) {
-        self.0.queued.fetch_sub(1, Ordering::Relaxed);
+        // The turn that this one was told of, and does not take, goes to the next.
+        if self.0.queued.fetch_sub(1, Ordering::Relaxed) > 1 {
+            self.0.freed.notify_one();
+        }
     }
 }

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Load timeout of a runtime that does not say its own.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(90);
+pub const LOAD_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long the answer to a ping on demand is waited for.
 const CONFIRM: Duration = Duration::from_secs(2);
 /// So many lost attempts in a row eject an instance.
@@ -196,7 +196,7 @@ impl Serving {
         }
         let [direct, relay] = endpoints;
         let paths = |method: &v1::Method| {
-            let paths = Paths { request: Arc::from(&*method.request_path), response: Arc::from(&*method.response_path) };
+            let paths = Paths { request: path(&method.request_path), response: path(&method.response_path) };
             (method.name.trim_start_matches('/').into(), paths)
         };
         Self {
@@ -263,4 +263,10 @@ async fn resolve(address: &str) -> Option<SocketAddr> {
             None
         }
     }
+}
+
+/// A path of field numbers that protobuf knows; another one is none.
+fn path(fields: &[u32]) -> Arc<[u32]> {
+    let known = fields.iter().all(|field| (1..=0x1fff_ffff).contains(field));
+    if known { Arc::from(fields) } else { Arc::default() }
 }

@@ -4,7 +4,14 @@
 //! The search itself is a task of the policy; here is what it shares with the callers and with the watchers of the
 //! agents, who wake it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use modelring_placement::{
     id::ModelId,
@@ -40,6 +47,8 @@ pub struct Load {
     /// How far it is, for the callers.
     pub phase: watch::Sender<Phase>,
     promises: Mutex<Vec<Promise>>,
+    /// Whether somebody keeps it going for callers that could not wait.
+    kept: AtomicBool,
 }
 
 /// How far a search is.
@@ -47,8 +56,8 @@ pub struct Load {
 pub enum Phase {
     /// It goes on.
     Seeking {
-        /// An agent has accepted the load.
-        accepted: bool,
+        /// An agent has accepted the load, which may take so long.
+        accepted: Option<Duration>,
     },
     /// A copy is ready: choose.
     Use,
@@ -132,9 +141,26 @@ impl Load {
             seek: Mutex::new(Seek::new(model.id().clone(), &*model.reference.model_type)),
             model,
             changed: Notify::new(),
-            phase: watch::Sender::new(Phase::Seeking { accepted: false }),
+            phase: watch::Sender::new(Phase::Seeking { accepted: None }),
             promises: Mutex::default(),
+            kept: AtomicBool::new(false),
         }
+    }
+
+    /// Tells the callers that the search goes on.
+    pub fn seeking(&self, accepted: Option<Duration>) {
+        let next = Phase::Seeking { accepted };
+        self.phase.send_if_modified(|phase| {
+            let changed = *phase != next;
+            *phase = next;
+            changed
+        });
+    }
+
+    /// Whether the asker is the one to keep it going.
+    #[must_use]
+    pub fn keep(&self) -> bool {
+        !self.kept.swap(true, Ordering::Relaxed)
     }
 }
 

@@ -38,7 +38,7 @@ use tokio::{runtime::Handle, sync::Notify, sync::watch as signal};
 use tonic::transport::Endpoint;
 
 pub use copy::{Copy, Entry, InFlight, Queued};
-pub use host::{Host, Paths, Serving};
+pub use host::{Host, LOAD_TIMEOUT, Paths, Serving};
 pub use index::Index;
 pub use loads::{Load, Loads, Phase, Waiter};
 pub use peer::Peer;

@@ -159,7 +159,7 @@ impl Class {
     }
 
     /// Instances that belong to it.
-    pub fn members(&self) -> impl Iterator<Item = &Member> {
+    pub fn members(&self) -> impl ExactSizeIterator<Item = &Member> {
         self.members.values()
     }
 
