@@ -186,7 +186,8 @@ impl Serving {
     /// What a `Hello` says. Host names of endpoints are resolved here, once.
     pub(super) async fn from_hello(host: &Host, hello: &v1::Hello, pings: &mpsc::Sender<Command>) -> Self {
         let key = (Arc::from(hello.instance_id.as_str()), Arc::from(hello.pod_uid.as_str()));
-        let target = |address| Target { key: key.clone(), address, confirm: host.confirm(hello.boot_id, pings.clone()) };
+        let target =
+            |address| Target { key: key.clone(), address, confirm: host.confirm(hello.boot_id, pings.clone()) };
         let mut endpoints = [None, None];
         for endpoint in &hello.endpoints {
             let at = usize::from(endpoint.kind() == Kind::Relay);

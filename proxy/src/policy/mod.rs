@@ -142,7 +142,9 @@ impl Mesh {
     fn choose_among(&self, call: &Call, now: Time, copies: &[Arc<Copy>], in_line: bool) -> Choice {
         // A copy may drain between the choice and the entry; then the choice is made anew, and soon none is usable.
         for _ in 0..=copies.len() {
-            let Some(copy) = choose(copies, &mut rand::random).map(|chosen| &copies[chosen]) else { return Choice::None };
+            let Some(copy) = choose(copies, &mut rand::random).map(|chosen| &copies[chosen]) else {
+                return Choice::None;
+            };
             match copy.enter(now, in_line) {
                 Entry::In(in_flight) => match plan::plan(call, in_flight) {
                     Some(Ok(plan)) => return Choice::Forward(Box::new(plan)),

@@ -109,7 +109,10 @@ fn text(value: &HeaderValue) -> Result<Cow<'_, str>, Answer> {
 }
 
 fn repeated() -> Answer {
-    Answer::new(Reason::MN, "an id header was repeated: calls of several models at once are not offered, send one per model")
+    Answer::new(
+        Reason::MN,
+        "an id header was repeated: calls of several models at once are not offered, send one per model",
+    )
 }
 
 fn bad(text: impl Into<String>) -> Answer {

@@ -152,11 +152,7 @@ fn refusal(refused: v1::Refused) -> Heard {
         Reason::Disk => Refusal::Disk,
     };
     let after = refused.retry_after_millis;
-    Heard::Refused {
-        refusal,
-        retry_after: (after > 0).then(|| Duration::from_millis(after)),
-        text: refused.text,
-    }
+    Heard::Refused { refusal, retry_after: (after > 0).then(|| Duration::from_millis(after)), text: refused.text }
 }
 
 fn load_timeout(fleet: &Fleet, instance: &InstanceId, model: &ModelRef) -> Duration {

@@ -104,7 +104,8 @@ impl Draft {
                 }
             }
         }
-        self.table.classes = Arc::new(classes.iter().map(|(id, class)| (id.clone(), self.with_members(class))).collect());
+        self.table.classes =
+            Arc::new(classes.iter().map(|(id, class)| (id.clone(), self.with_members(class))).collect());
         self.table.version = version;
         Ok(self.table)
     }

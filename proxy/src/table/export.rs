@@ -60,7 +60,11 @@ impl From<v1::Version> for Version {
 
 impl Model {
     fn to_proto(&self) -> v1::Model {
-        v1::Model { r#ref: Some(reference(&self.reference)), class: self.class.to_string(), max_copies: self.max_copies }
+        v1::Model {
+            r#ref: Some(reference(&self.reference)),
+            class: self.class.to_string(),
+            max_copies: self.max_copies,
+        }
     }
 }
 

@@ -20,8 +20,8 @@ use modelring_placement::{
     ring::RingParameters,
 };
 
-pub use export::reference;
 pub use entry::{Class, Instance, Model, Tuning, VModel, Version};
+pub use export::reference;
 pub use inbox::{Inbox, Refusal};
 pub use rules::{Rule, Rules};
 pub use shards::{PARTS, Shards};

@@ -214,10 +214,8 @@ fn changes() -> impl Strategy<Value = v1::TableChange> {
     let vmodels = (name("v", 4), name("m", 6), target).prop_map(|(v, active, target)| vmodel(&v, &active, &target));
     let models = (name("m", 6), name("c", 3)).prop_map(|(id, class)| model(&id, &class));
     let classes = (name("c", 3), name("r", 3)).prop_map(|(id, runtime)| class(&id, &[&runtime]));
-    let instances = (name("i", 4), name("r", 3), any::<bool>()).prop_map(|(id, runtime, leaving)| v1::Instance {
-        leaving,
-        ..instance(&id, &runtime)
-    });
+    let instances = (name("i", 4), name("r", 3), any::<bool>())
+        .prop_map(|(id, runtime, leaving)| v1::Instance { leaving, ..instance(&id, &runtime) });
     let wanted = (name("m", 6), 0..4_u32).prop_map(|(model, copies)| v1::Wanted { model, copies });
     let sets = (
         proptest::collection::vec(classes, 0..2),
