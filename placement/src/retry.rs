@@ -4,8 +4,8 @@
 //! when that is spent, from the three that every second brings, so that a quiet one can retry at all. Neither is saved
 //! up beyond its window: when everything fails, upstreams see at most 1.2 x the offered load + 3 per second.
 //!
-//! Counting a call is one atomic addition on a word that only this second's calls write, and a thread may add many at
-//! once; retries, which are rare, take a lock.
+//! Counting calls is one compare-and-swap on the word of this second, and a thread may report many calls at once;
+//! retries, which are rare, take a lock.
 
 use std::{
     sync::{
