@@ -1,11 +1,16 @@
 //! When the first of the queue gets its place: sized, then memory reserved before all others, then pulled.
 
+use std::time::Duration;
+
 use super::{
     Action, CopyState, Pod,
-    entry::{Cause, Held, Load, Sizing, Stage, Wanted},
+    entry::{Cause, Entry, Held, Load, Sizing, Stage, Wanted},
     room::{Demand, Refused, Room, Step},
 };
 use crate::{id::ModelId, pod::Why, time::Time};
+
+/// A model whose size is not known after this long does not hold up others.
+pub(super) const SLOW: Duration = Duration::from_secs(2);
 
 // === impl Pod ===
 
@@ -43,9 +48,11 @@ impl Pod {
         hung > 0 && self.server.as_ref().is_some_and(|server| hung >= server.limits.loading_concurrency)
     }
 
-    /// The first of the queue that does not wait for its own former copy to be gone.
+    /// The first of the queue that is sized and does not wait for its own former copy to be gone.
     fn head(&self) -> Option<ModelId> {
-        self.queue.iter().find(|model| self.may_start(model)).cloned()
+        let sized = |entry: &Entry| matches!(&entry.want, Some(want) if matches!(want.size, Sizing::Known(..)));
+        let may_start = |model: &&ModelId| self.may_start(model) && self.entries.get(*model).is_some_and(sized);
+        self.queue.iter().find(may_start).cloned()
     }
 
     fn may_start(&self, model: &ModelId) -> bool {
@@ -54,8 +61,7 @@ impl Pod {
 
     /// A pull that nobody has asked for gives its slot to a load that callers wait for.
     fn free_a_slot(&mut self, now: Time) -> bool {
-        let head = self.head().and_then(|head| self.entries.get(&head)?.want.as_ref());
-        if head.is_none_or(|want| want.why != Why::Waiter) {
+        if !self.queue.iter_of(Why::Waiter).any(|model| self.may_start(model)) {
             return false;
         }
         let step = self.forgotten_pulls(now).find_map(|(_, step)| step);
@@ -68,9 +74,12 @@ impl Pod {
         }
     }
 
+    /// Sizes as many of the first as may be loaded. One whose storage is slow does not hold up those behind it.
     fn size_the_first(&mut self, now: Time) {
         let slots = self.free_slots();
-        let first: Vec<_> = self.queue.iter().filter(|model| self.may_start(model)).take(slots).cloned().collect();
+        let slow = |entry: &Entry| matches!(&entry.want, Some(want) if matches!(want.size, Sizing::Asked(_, since) if since + SLOW <= now));
+        let may_be_sized = |model: &&ModelId| self.may_start(model) && !self.entries.get(*model).is_some_and(slow);
+        let first: Vec<_> = self.queue.iter().filter(may_be_sized).take(slots).cloned().collect();
         for model in first {
             let attempt = self.attempts + 1;
             let want = self.entries.get_mut(&model).and_then(|entry| entry.want.as_mut());

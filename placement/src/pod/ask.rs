@@ -57,6 +57,10 @@ impl Pod {
             && self.is_called_off_by_an_ask(&model.id, drain)
         {
             self.call_off(now, &model.id);
+            if let Some(Held::Ready(copy)) = self.entries.get_mut(&model.id).map(|entry| &mut entry.held) {
+                // Or the load that it drained for would take it again before the caller's first call.
+                copy.in_flight = Some(now);
+            }
         }
         let (clock, cost) = (self.clock, self.load_cost(model));
         let entry = self.entries.get_mut(&model.id)?;

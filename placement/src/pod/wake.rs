@@ -2,6 +2,7 @@
 
 use super::{
     CopyState, HOT, HUNG_AFTER, Pod,
+    admit::SLOW,
     entry::{Cause, Entry, Held, KEPT_UNASKED, Load, Sizing, Stage, Wanted},
     load::PULL_TIMEOUTS,
 };
@@ -12,10 +13,9 @@ use crate::{id::ModelId, time::Time};
 impl Pod {
     /// The first moment after `now` at which time alone changes something.
     pub(super) fn next_change(&self, now: Time) -> Option<Time> {
-        let changes = self
-            .entries
-            .iter()
-            .flat_map(|(model, entry)| [self.shown_ends(entry), self.want_ends(entry), self.held_ends(model, entry)]);
+        let changes = self.entries.iter().flat_map(|(model, entry)| {
+            [self.shown_ends(entry), self.want_ends(entry, now), self.held_ends(model, entry)]
+        });
         changes.flatten().filter(|at| *at > now && *at != Time::NEVER).min()
     }
 
@@ -27,10 +27,11 @@ impl Pod {
     }
 
     /// A want without waiters loses its place; sizing may take a load timeout.
-    fn want_ends(&self, entry: &Entry) -> Option<Time> {
+    fn want_ends(&self, entry: &Entry, now: Time) -> Option<Time> {
         let want = entry.want.as_ref()?;
         let forgotten = want.waiters.is_empty().then_some(want.last_asked + KEPT_UNASKED);
         let sizing = match want.size {
+            Sizing::Asked(_, since) if since + SLOW > now => Some(since + SLOW),
             Sizing::Asked(_, since) => Some(since + self.load_timeout(&want.model)),
             _ => None,
         };

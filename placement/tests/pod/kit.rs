@@ -1,6 +1,6 @@
 //! A pod whose answers of storage and server are given by hand.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use modelring_placement::{
     id::{ModelId, ModelRef, Seq, WatcherId},
@@ -17,8 +17,8 @@ pub(crate) struct Kit {
     pub(crate) pod: Pod,
     pub(crate) now: Time,
     pub(crate) actions: Vec<Action>,
-    pub(crate) limits: ServerLimits,
     waiters: WaiterId,
+    attempts: BTreeMap<ModelId, Attempt>,
 }
 
 /// Settings of most tests: no churn guard, least recently used goes first, drains of 10 s, a first start.
@@ -69,13 +69,18 @@ impl Kit {
     pub(crate) fn with(settings: Settings, limits: ServerLimits) -> Self {
         let now = Time::from_millis(1_000_000);
         let pod = Pod::new(BOOT, settings, now);
-        let mut kit = Self { pod, now, actions: Vec::new(), limits: limits.clone(), waiters: 0 };
+        let mut kit = Self { pod, now, actions: Vec::new(), waiters: 0, attempts: BTreeMap::new() };
         kit.send(Event::ServerReady(1, limits));
         kit
     }
 
     pub(crate) fn send(&mut self, event: Event) -> &[Action] {
         self.actions = self.pod.handle(self.now, event);
+        for action in &self.actions {
+            if let Action::Size(model, attempt) = action {
+                self.attempts.insert(model.id.clone(), *attempt);
+            }
+        }
         if let Some(wake) = self.pod.next_wake() {
             assert!(wake > self.now, "it wants to be woken at {wake}, now is {}", self.now);
         }
@@ -166,23 +171,13 @@ impl Kit {
         })
     }
 
-    /// The attempt of the size, pull or load that the last event began.
+    /// The last attempt that began for a model.
     pub(crate) fn attempt(&self, model: &str) -> Attempt {
-        let found = self.actions.iter().rev().find_map(|action| match action {
-            Action::Size(of, attempt) | Action::Pull(of, attempt) | Action::Load(of, attempt) if of.id == id(model) => {
-                Some(*attempt)
-            }
-            _ => None,
-        });
-        found.unwrap_or_else(|| panic!("nothing began for {model}: {:?}", self.actions))
+        *self.attempts.get(&id(model)).unwrap_or_else(|| panic!("nothing ever began for {model}"))
     }
 
     pub(crate) fn did(&self, which: impl Fn(&Action) -> bool) -> bool {
         self.actions.iter().any(which)
-    }
-
-    pub(crate) fn pulls(&self, model: &str) -> bool {
-        self.did(|action| matches!(action, Action::Pull(of, _) if of.id == id(model)))
     }
 
     pub(crate) fn unloads(&self, model: &str) -> bool {

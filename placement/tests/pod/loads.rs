@@ -186,6 +186,18 @@ fn storage_without_disk_refuses_and_is_not_remembered_as_a_failure() {
 }
 
 #[test]
+fn with_one_slot_slow_storage_holds_up_the_next_for_2_s_only() {
+    let mut kit = Kit::with(settings(), limits(100, 1));
+    kit.ask("slow");
+    kit.ask("a");
+    kit.wait(secs(1));
+    assert!(!kit.did(|action| matches!(action, Action::Size(..))));
+    kit.wait(secs(1));
+    kit.sized("a", 10);
+    assert_eq!((kit.state("slow"), kit.state("a")), ("QUEUED", "LOADING"));
+}
+
+#[test]
 fn the_queue_is_bounded_and_callers_are_not_shut_out_by_loads_ahead_of_use() {
     let mut kit = Kit::with(settings(), limits(100, 1));
     for n in 0..1024 {
