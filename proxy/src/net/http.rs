@@ -3,7 +3,7 @@
 //! HTTP/1.1 and HTTP/2 look the same from here. Dropping the handler's future gives the request up: that is how it
 //! learns that the caller went away.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Uri};
@@ -30,6 +30,8 @@ pub struct HttpRequest {
     pub uri: Uri,
     /// Headers.
     pub headers: HeaderMap,
+    /// Who sent it, where the connection has an address.
+    pub peer: Option<IpAddr>,
     /// Body, not read yet.
     pub body: Body,
 }
@@ -59,6 +61,8 @@ pub struct HttpResponse {
     pub headers: HeaderMap,
     /// The body's pieces, written one after the other.
     pub body: Vec<Bytes>,
+    /// Trailers, announced in `trailer` and written after the body; with any, HTTP/1.1 sends the body in chunks.
+    pub trailers: HeaderMap,
     /// Shares of the budget to keep until it is written.
     pub held: Vec<Held>,
 }

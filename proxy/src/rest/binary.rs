@@ -132,7 +132,7 @@ fn raw_shape(input: &TensorMetadata, bytes: usize, size: usize) -> Result<Vec<i6
     let fixed: Vec<i64> = dims.iter().copied().filter(|dim| *dim >= 0).collect();
     let unit = shape::elements(&fixed).and_then(|count| count.checked_mul(size)).ok_or_else(misfit)?;
     if let Some(free) = dims.iter_mut().find(|dim| **dim < 0) {
-        if unit == 0 || bytes % unit != 0 {
+        if unit == 0 || !bytes.is_multiple_of(unit) {
             return Err(misfit());
         }
         *free = i64::try_from(bytes / unit).map_err(|_| misfit())?;

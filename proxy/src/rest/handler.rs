@@ -1,12 +1,13 @@
 //! The way of a REST call: read, decode, call as gRPC, encode.
 
-use std::{mem, sync::Arc};
+use std::{mem, net::IpAddr, num::NonZero, sync::Arc, thread};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use modelring_placement::time::Time;
 use modelring_proto::inference::{ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse};
 use prost::Message;
+use tokio::sync::Semaphore;
 
 use super::{
     compress,
@@ -54,6 +55,8 @@ pub struct Rest {
     readiness: Arc<dyn Readiness>,
     infer: Arc<str>,
     metadata: Arc<str>,
+    /// How many large bodies are translated at a time: as many as there are CPUs.
+    translators: Arc<Semaphore>,
 }
 
 /// One REST call.
@@ -78,6 +81,7 @@ impl Rest {
             readiness,
             infer: "/inference.GRPCInferenceService/ModelInfer".into(),
             metadata: "/inference.GRPCInferenceService/ModelMetadata".into(),
+            translators: Arc::new(Semaphore::new(thread::available_parallelism().map_or(1, NonZero::get))),
         }
     }
 
@@ -101,11 +105,13 @@ impl Rest {
                 Ok(json(metadata::ready(Some(&model.name))))
             }
             Route::Metadata(model) => {
-                let exchange = Exchange::new(self, calls, request.headers)?;
+                let exchange = Exchange::new(self, calls, request.headers, request.peer)?;
                 let (message, answer) = exchange.model_metadata(&model).await?;
                 Ok(exchange.respond(answer, metadata::model(&message), JSON))
             }
-            Route::Infer(model) => Exchange::new(self, calls, request.headers)?.infer(&model, request.body).await,
+            Route::Infer(model) => {
+                Exchange::new(self, calls, request.headers, request.peer)?.infer(&model, request.body).await
+            }
         }
     }
 }
@@ -119,10 +125,10 @@ impl HttpHandler for Rest {
 // === impl Exchange ===
 
 impl<'a> Exchange<'a> {
-    fn new(rest: &'a Rest, calls: &'a dyn Caller, request: HeaderMap) -> Result<Self, Answer> {
+    fn new(rest: &'a Rest, calls: &'a dyn Caller, request: HeaderMap, peer: Option<IpAddr>) -> Result<Self, Answer> {
         let arrived = calls.now();
         let deadline = headers::timeout(&request)?.map_or(Time::NEVER, |timeout| arrived + timeout);
-        let metadata = headers::to_metadata(&request, None)?;
+        let metadata = headers::to_metadata(&request, peer)?;
         let limit = rest.readiness.max_message();
         Ok(Self { rest, calls, arrived, deadline, limit, request, metadata })
     }
@@ -136,7 +142,7 @@ impl<'a> Exchange<'a> {
         }
         let Collected { bytes: mut body, mut held } = body.collect(limit).await?;
         if let Some(encoding) = encoding {
-            body = offload(body.len(), move || compress::inflate(encoding, &body, limit)).await?;
+            body = self.translate(body.len(), move || compress::inflate(encoding, &body, limit)).await?;
             held.resize(body.len())?;
         }
         let (message, form) = if header_length == Some(0) {
@@ -149,12 +155,28 @@ impl<'a> Exchange<'a> {
                 let Infer { message, outputs } = request::decode(&body, header_length, limit)?;
                 Ok((encode(message, &model, limit)?, outputs))
             };
-            offload(usize::try_from(held.bytes()).unwrap_or(usize::MAX), translate).await?
+            self.translate(usize::try_from(held.bytes()).unwrap_or(usize::MAX), translate).await?
         };
         held.resize(message.len())?;
         let answer = self.call(&self.rest.infer, model, message).await?;
         drop(held);
         self.show(answer, form).await
+    }
+
+    /// Runs work on so many bytes, aside where they are many.
+    async fn translate<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce() -> Result<T, Answer> + Send + 'static,
+    ) -> Result<T, Answer> {
+        if bytes <= INLINE {
+            return work();
+        }
+        let broken = || Answer::new(Reason::IN, "the call could not be translated");
+        let permit = self.rest.translators.clone().acquire_owned().await.map_err(|_| broken())?;
+        // The work goes on when the caller goes away; so does its permit.
+        let work = move || (work(), drop(permit)).0;
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(broken()))
     }
 
     async fn model_metadata(&self, model: &Model) -> Result<(ModelMetadataResponse, CallAnswer), Answer> {
@@ -185,7 +207,7 @@ impl<'a> Exchange<'a> {
             Ok((encoded, encoding))
         };
         let size = usize::try_from(answer.held.bytes()).unwrap_or(usize::MAX);
-        let (encoded, encoding) = offload(size, translate).await?;
+        let (encoded, encoding) = self.translate(size, translate).await?;
         answer.held.resize(encoded.body.len())?;
         let content_type = if encoded.header_length.is_some() { OCTETS } else { JSON };
         let mut response = self.respond(answer, encoded.body, content_type);
@@ -205,7 +227,8 @@ impl<'a> Exchange<'a> {
         if let Some(id) = answer.headers.get(&MODEL_ID) {
             headers.insert(MODEL_ID, id.clone());
         }
-        HttpResponse { headers, held: vec![answer.held], ..HttpResponse::new(StatusCode::OK, body) }
+        let trailers = headers::from_trailers(&self.request, &answer.trailers).unwrap_or_default();
+        HttpResponse { headers, trailers, held: vec![answer.held], ..HttpResponse::new(StatusCode::OK, body) }
     }
 }
 
@@ -219,18 +242,6 @@ fn encode(mut message: ModelInferRequest, model: &Model, limit: usize) -> Result
         return Err(Answer::new(Reason::TL, text));
     }
     Ok(message.encode_to_vec().into())
-}
-
-/// Runs work on so many bytes, aside where they are many.
-async fn offload<T: Send + 'static>(
-    bytes: usize,
-    work: impl FnOnce() -> Result<T, Answer> + Send + 'static,
-) -> Result<T, Answer> {
-    if bytes <= INLINE {
-        return work();
-    }
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|_| Err(Answer::new(Reason::IN, "the request could not be translated")))
 }
 
 /// A header that is a number.
@@ -247,7 +258,9 @@ fn json(body: Vec<u8>) -> HttpResponse {
 }
 
 fn refusal(answer: &Answer) -> HttpResponse {
-    let status = StatusCode::from_u16(answer.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    // A status of the model server has no other HTTP status than that of its code.
+    let status = if answer.reason.is_some() { answer.http } else { error::http_status(answer.code) };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response =
         HttpResponse { headers: error::headers(answer), ..HttpResponse::new(status, error::body(answer)) };
     response.headers.insert(header::CONTENT_TYPE, JSON);

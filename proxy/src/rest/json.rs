@@ -249,7 +249,8 @@ impl<'a> Reader<'a> {
                     _ => Ok(true),
                 }
             }
-            _ => Err(self.malformed(what)),
+            Some(_) => Err(self.malformed(what)),
+            None => Err(self.malformed("unexpected end of the text")),
         }
     }
 

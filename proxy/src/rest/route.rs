@@ -91,7 +91,7 @@ pub fn route(method: &Method, target: &str) -> Result<Route, Stray> {
 
 /// Decodes percent signs, and plus signs where it is a form's; `None` where that gives no text.
 fn decode(text: &str, form: bool) -> Option<String> {
-    if !text.contains('%') && !(form && text.contains('+')) {
+    if !(text.contains('%') || form && text.contains('+')) {
         return Some(text.to_owned());
     }
     let mut bytes = text.bytes();
