@@ -1,0 +1,125 @@
+//! Starting and stopping the server.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use modelring_proto::{
+    FILE_DESCRIPTOR_SET, inference::grpc_inference_service_server::GrpcInferenceServiceServer,
+    mmesh::model_runtime_server::ModelRuntimeServer,
+};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tonic::transport::{Server, server::TcpIncoming};
+
+use crate::{
+    config::Config,
+    error::{Error, Result},
+    inference::Inference,
+    management::Management,
+    models::Models,
+    onnx::OnnxLoader,
+    pool::Pool,
+    servable::Loader,
+};
+
+/// Calls that may wait for a thread, each with its request; more are refused with RESOURCE_EXHAUSTED.
+const QUEUE: usize = 1024;
+
+/// How long calls that are running may take to end once the server stops.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// HTTP/2 flow control: room for a large tensor without a round trip per 64 KiB.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// The embedded model server.
+#[derive(Debug)]
+pub struct Runtime;
+
+/// A running server. Dropped, it stops at once.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it serves.
+    pub addr: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+// === impl Runtime ===
+
+impl Runtime {
+    /// Starts a server of ONNX models. It listens when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] names a setting that is wrong, [`Error::Listen`] an address that is taken.
+    pub async fn start(config: Config) -> Result<Running> {
+        Self::start_with(config, Arc::new(OnnxLoader)).await
+    }
+
+    /// Starts a server of what `loader` makes of model files: of another kind of model, or of ONNX models with something
+    /// around them.
+    ///
+    /// # Errors
+    /// As [`Runtime::start`].
+    pub async fn start_with(config: Config, loader: Arc<dyn Loader>) -> Result<Running> {
+        config.validate()?;
+        let cannot = |source| Error::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(cannot)?;
+        let addr = listener.local_addr().map_err(cannot)?;
+        let models = Models::new(loader, config.loading_concurrency);
+        let pool = Arc::new(Pool::new(config.threads, QUEUE));
+        let most = config.max_message;
+        let inference = GrpcInferenceServiceServer::new(Inference { models: Arc::clone(&models), pool })
+            .max_decoding_message_size(most)
+            .max_encoding_message_size(most);
+        let management = ModelRuntimeServer::new(Management { models, config });
+        let reflection =
+            || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET);
+        let broken = |error: tonic_reflection::server::Error| Error::Internal(error.to_string());
+        let (stop, stopped) = oneshot::channel();
+        let server = Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .add_service(inference)
+            .add_service(management)
+            .add_service(reflection().build_v1().map_err(broken)?)
+            .add_service(reflection().build_v1alpha().map_err(broken)?)
+            .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async {
+                // An end of the channel is the end of `Running`, which aborts the task itself.
+                let _ = stopped.await;
+            });
+        Ok(Running { addr, stop: Some(stop), server: tokio::spawn(server) })
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Resolves when the server has ended by itself, with why.
+    ///
+    /// # Errors
+    /// Always [`Error::Ended`]: a server that is not told to stop does not end.
+    pub async fn ended(&mut self) -> Result<()> {
+        let text = match (&mut self.server).await {
+            Ok(Ok(())) => "no more connections".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        Err(Error::Ended(text))
+    }
+
+    /// Takes no more calls, lets those that run end, and stops; at most 10 s.
+    pub async fn shutdown(mut self) {
+        if let Some(stop) = self.stop.take() {
+            // A server that has ended does not listen.
+            let _ = stop.send(());
+        }
+        if tokio::time::timeout(GRACE, &mut self.server).await.is_err() {
+            tracing::warn!("calls still ran when the server stopped");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
