@@ -83,6 +83,15 @@ impl Reason {
         }
     }
 
+    /// All reasons.
+    pub const ALL: [Self; 20] = [Self::NM, Self::NR, Self::NI, Self::NP, Self::LF, Self::LT, Self::DH, Self::DE, Self::CC, Self::UC, Self::UR, Self::RB, Self::OQ, Self::OM, Self::TL, Self::BR, Self::MN, Self::TB, Self::SD, Self::IN];
+
+    /// The reason with these two letters.
+    #[must_use]
+    pub fn parse(letters: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == letters)
+    }
+
     /// The two letters.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -6,7 +6,10 @@
 use std::{net::IpAddr, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::{
+    HeaderMap, HeaderValue, Method, StatusCode, Uri,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+};
 use tokio::sync::mpsc;
 
 use crate::engine::{
@@ -131,10 +134,29 @@ impl HttpResponse {
         Self { status, body: vec![body.into()], ..Self::default() }
     }
 
-    /// Length of the body.
-    #[must_use]
-    pub fn content_length(&self) -> usize {
-        self.body.iter().map(Bytes::len).sum()
+    /// Says the length of the body.
+    pub(super) fn finish_headers(&mut self) {
+        let length: usize = self.body.iter().map(Bytes::len).sum();
+        self.headers.insert(CONTENT_LENGTH, length.into());
+    }
+}
+
+impl From<Answer> for HttpResponse {
+    /// An error as REST's callers know it: `{"error": text, "code": gRPC code, "message": text}`.
+    fn from(answer: Answer) -> Self {
+        let body = serde_json::json!({ "error": answer.text, "code": answer.code, "message": answer.text });
+        let status = StatusCode::from_u16(answer.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = Self::new(status, body.to_string());
+        response.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(reason) = answer.reason {
+            response.headers.insert("modelring-reason", HeaderValue::from_static(reason.as_str()));
+        }
+        if let Some(after) = answer.retry_after {
+            // Whole seconds, and never none at all.
+            let seconds = after.as_millis().div_ceil(1000).max(1);
+            response.headers.insert(RETRY_AFTER, u64::try_from(seconds).unwrap_or(u64::MAX).into());
+        }
+        response
     }
 }
 

@@ -1,0 +1,177 @@
+//! HTTP/2 connections of clients: gRPC goes to the engine, all else to REST.
+
+use std::{
+    future::{pending, poll_fn},
+    rc::Rc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{
+    RecvStream,
+    server::{Builder, Connection, SendResponse},
+};
+use http::{HeaderMap, Method, Request, Response, header::CONTENT_TYPE};
+use rand::Rng;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{
+    http::{Body, HttpRequest, HttpResponse},
+    sniff::Reread,
+    thread::{Context, Counted},
+};
+use crate::engine::{
+    answer::{Answer, Reason},
+    call::Caller,
+    client::poll_room,
+    policy::Policy,
+};
+
+/// Streams of one connection, most.
+const STREAMS: u32 = 1024;
+/// Window of a request stream, bytes: what a held call may send unasked.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// Window of a connection, bytes: so large that waiting uploads cannot stall the others.
+const CONNECTION_WINDOW: u32 = 1 << 30;
+/// Bytes of an answer that may wait in a stream for the socket.
+const SEND_BUFFER: usize = 256 * 1024;
+/// How long the first frames may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A connection without a stream is closed after this.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// Serves a connection to its end.
+pub(super) async fn serve<P: Policy>(io: Reread, context: Rc<Context<P>>) {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(context.settings.max_headers)
+        .max_send_buffer_size(SEND_BUFFER)
+        // Ordinary clients cancel many calls at once; the defaults take that for an attack.
+        .max_pending_accept_reset_streams(1000)
+        .max_concurrent_reset_streams(1000)
+        // Messages in tiny frames are slow, not forbidden.
+        .data_frame_budget(1 << 30);
+    match timeout(PATIENCE, builder.handshake(io)).await {
+        Ok(Ok(connection)) => accept(connection, context).await,
+        Ok(Err(error)) => tracing::debug!(%error, "an HTTP/2 connection did not begin"),
+        Err(_) => tracing::debug!("an HTTP/2 connection did not begin in time"),
+    }
+}
+
+async fn accept<P: Policy>(mut connection: Connection<Reread, Bytes>, context: Rc<Context<P>>) {
+    // One for each stream that is on.
+    let streams = Rc::new(());
+    let age = context.settings.max_connection_age.mul_f64(rand::rng().random_range(0.9..1.1));
+    let old = Instant::now() + age;
+    let mut idle = Instant::now() + IDLE;
+    let mut leaving = false;
+    loop {
+        let quiet = Rc::strong_count(&streams) == 1;
+        let leave = tokio::select! {
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    let (on, counted) = (streams.clone(), context.count_stream());
+                    tokio::task::spawn_local(stream(request, respond, context.clone(), (on, counted)));
+                    false
+                }
+                Some(Err(error)) => return tracing::debug!(%error, "an HTTP/2 connection broke"),
+                None => return,
+            },
+            () = sleep_until(old), if !leaving => true,
+            () = sleep_until(idle), if !leaving => quiet && Instant::now() >= idle,
+            () = context.draining(), if !leaving => true,
+        };
+        if !quiet || idle <= Instant::now() {
+            idle = Instant::now() + IDLE;
+        }
+        if leave {
+            // GOAWAY; what is on goes on.
+            leaving = true;
+            connection.graceful_shutdown();
+        }
+    }
+}
+
+async fn stream<P: Policy>(
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    context: Rc<Context<P>>,
+    _on: (Rc<()>, Counted),
+) {
+    if request.method() == Method::POST && is_grpc(request.headers()) {
+        context.engine.relay(request, respond).await;
+    } else {
+        rest(request, respond, &context).await;
+    }
+}
+
+/// gRPC proper; gRPC-Web is another protocol.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let rest = headers.get(CONTENT_TYPE).and_then(|it| it.as_bytes().strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+async fn rest<P: Policy>(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, context: &Context<P>) {
+    let (parts, stream) = request.into_parts();
+    let is_head = parts.method == Method::HEAD;
+    let (feed, body) = Body::new(context.engine.budget().clone());
+    let request = HttpRequest { method: parts.method, uri: parts.uri, headers: parts.headers, body };
+    let response = tokio::select! {
+        response = context.http.handle(request, &context.engine) => response,
+        () = upload(stream, feed) => return,
+        _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
+    };
+    // The caller may have gone.
+    if let Err(error) = answer(respond, response, is_head).await {
+        tracing::debug!(%error, "a response did not reach its caller");
+    }
+}
+
+/// Feeds the body, piece by piece as it is read. Never ends: the end of the call is another's to see.
+async fn upload(mut stream: RecvStream, feed: mpsc::Sender<Result<Bytes, Answer>>) {
+    while let Ok(permit) = feed.reserve().await {
+        match stream.data().await {
+            Some(Ok(piece)) => {
+                // Fails only for a stream that is over.
+                let _ = stream.flow_control().release_capacity(piece.len());
+                permit.send(Ok(piece));
+            }
+            Some(Err(error)) => {
+                permit.send(Err(Answer::new(Reason::BR, format!("the request body broke off: {error}"))));
+                break;
+            }
+            None => break,
+        }
+    }
+    drop(feed);
+    pending().await
+}
+
+async fn answer(
+    mut respond: SendResponse<Bytes>,
+    mut response: HttpResponse,
+    is_head: bool,
+) -> Result<(), h2::Error> {
+    response.finish_headers();
+    let mut head = Response::new(());
+    *head.status_mut() = response.status;
+    *head.headers_mut() = response.headers;
+    let mut pieces = response.body;
+    pieces.retain(|piece| !piece.is_empty() && !is_head);
+    let mut out = respond.send_response(head, pieces.is_empty())?;
+    let last = pieces.len().saturating_sub(1);
+    for (number, mut piece) in pieces.into_iter().enumerate() {
+        while !piece.is_empty() {
+            let room = poll_fn(|cx| poll_room(&mut out, piece.len(), cx)).await?;
+            let part = piece.split_to(room);
+            out.send_data(part, number == last && piece.is_empty())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! HTTP/1.1 connections of clients, by Pingora's session. All use of Pingora's hidden API is in this file.
+
+use std::{rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Response};
+use pingora_core::protocols::{Stream, http::ServerSession, l4::stream::Stream as Socket};
+use tokio::{net::TcpStream, sync::mpsc, time::timeout};
+
+use super::{
+    http::{Body, HttpRequest, HttpResponse},
+    thread::Context,
+};
+use crate::engine::{
+    answer::{Answer, Reason},
+    call::Caller,
+    policy::Policy,
+};
+
+/// How long the head of a request may take, once it has begun or the connection is new.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a connection may be unused between two requests.
+const IDLE: Duration = Duration::from_secs(600);
+/// How long one read of a body, or one write, may take.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// Serves a connection to its end; `read` was read from it already.
+pub(super) async fn serve<P: Policy>(socket: TcpStream, read: &[u8], context: Rc<Context<P>>) {
+    let mut socket = Socket::from(socket);
+    socket.rewind(read);
+    let mut stream: Stream = Box::new(socket);
+    let (mut early, mut patience) = (None, PATIENCE);
+    loop {
+        let mut session = ServerSession::new_http1(stream);
+        session.set_pipelining_enabled(true);
+        if let Some(early) = early {
+            session.set_pipelined_prefix(early);
+        }
+        session.set_keepalive(Some(IDLE.as_secs()));
+        session.set_read_timeout(Some(STALLED));
+        session.set_write_timeout(Some(STALLED));
+        session.set_close_on_response_before_downstream_finish(true);
+        let begun = tokio::select! {
+            begun = timeout(patience, session.read_request()) => begun,
+            () = context.draining() => return,
+        };
+        match begun {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) | Err(_) => return,
+            Ok(Err(error)) => return refuse(session, &error).await,
+        }
+        let Some(next) = exchange(session, &context).await else { return };
+        (stream, early) = next;
+        patience = IDLE;
+    }
+}
+
+/// One request and its response; what the next can be read from.
+async fn exchange<P: Policy>(
+    mut session: ServerSession,
+    context: &Context<P>,
+) -> Option<(Stream, Option<bytes::BytesMut>)> {
+    let _counted = context.count_stream();
+    let head = session.req_header();
+    let is_head = head.method == Method::HEAD;
+    let expects = head.headers.get("expect").is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let (feed, body) = Body::new(context.engine.budget().clone());
+    let request =
+        HttpRequest { method: head.method.clone(), uri: head.uri.clone(), headers: head.headers.clone(), body };
+    let response = tokio::select! {
+        response = context.http.handle(request, &context.engine) => response,
+        () = upload(&mut session, feed, expects) => return None,
+    };
+    if context.is_draining() {
+        session.set_keepalive(None);
+    }
+    if let Err(error) = answer(&mut session, response, is_head).await {
+        tracing::debug!(%error, "a response did not reach its caller");
+        return None;
+    }
+    session.finish().await.ok().flatten().map(|next| next.into_parts())
+}
+
+/// Feeds the body, piece by piece as it is read, then watches the caller; ends when the caller goes away.
+async fn upload(session: &mut ServerSession, feed: mpsc::Sender<Result<Bytes, Answer>>, expects: bool) {
+    let mut expects = expects && !session.is_body_done();
+    loop {
+        let Ok(permit) = feed.reserve().await else { break };
+        if std::mem::take(&mut expects) && session.write_continue_response().await.is_err() {
+            return;
+        }
+        match session.read_request_body().await {
+            Ok(Some(piece)) => permit.send(Ok(piece)),
+            Ok(None) => break,
+            Err(error) => {
+                permit.send(Err(Answer::new(Reason::BR, format!("the request body broke off: {error}"))));
+                break;
+            }
+        }
+    }
+    drop(feed);
+    if !session.is_body_done() {
+        // Nobody reads the rest; a read now could not tell a body from the caller's end.
+        return std::future::pending().await;
+    }
+    // Ends with an error when the caller goes, and never otherwise.
+    while session.read_body_or_idle(true).await.is_ok() {}
+}
+
+async fn answer(session: &mut ServerSession, mut response: HttpResponse, is_head: bool) -> pingora_core::Result<()> {
+    response.finish_headers();
+    let mut head = Response::new(());
+    *head.status_mut() = response.status;
+    *head.headers_mut() = response.headers;
+    session.write_response_header(Box::new(head.into_parts().0.into())).await?;
+    for piece in response.body.into_iter().filter(|piece| !piece.is_empty() && !is_head) {
+        session.write_response_body(piece, false).await?;
+    }
+    session.write_response_body(Bytes::new(), true).await
+}
+
+async fn refuse(mut session: ServerSession, error: &pingora_core::Error) {
+    tracing::debug!(%error, "a request could not be read");
+    let answer = if error.to_string().contains("larger than") {
+        Answer { http: 431, ..Answer::new(Reason::TL, "the request's headers are too large") }
+    } else {
+        Answer::new(Reason::BR, "the request's head is malformed")
+    };
+    session.set_keepalive(None);
+    // The caller may have gone.
+    let _ = self::answer(&mut session, answer.into(), false).await;
+    session.shutdown().await;
+}
