@@ -84,7 +84,28 @@ impl Reason {
     }
 
     /// All reasons.
-    pub const ALL: [Self; 20] = [Self::NM, Self::NR, Self::NI, Self::NP, Self::LF, Self::LT, Self::DH, Self::DE, Self::CC, Self::UC, Self::UR, Self::RB, Self::OQ, Self::OM, Self::TL, Self::BR, Self::MN, Self::TB, Self::SD, Self::IN];
+    pub const ALL: [Self; 20] = [
+        Self::NM,
+        Self::NR,
+        Self::NI,
+        Self::NP,
+        Self::LF,
+        Self::LT,
+        Self::DH,
+        Self::DE,
+        Self::CC,
+        Self::UC,
+        Self::UR,
+        Self::RB,
+        Self::OQ,
+        Self::OM,
+        Self::TL,
+        Self::BR,
+        Self::MN,
+        Self::TB,
+        Self::SD,
+        Self::IN,
+    ];
 
     /// The reason with these two letters.
     #[must_use]

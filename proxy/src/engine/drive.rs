@@ -84,8 +84,7 @@ impl<'a, P: Policy, C: Client> Drive<'a, P, C> {
             took: Duration::ZERO,
             held: Duration::ZERO,
         };
-        let story =
-            Story { policy: engine.policy.clone(), clock: engine.clock.clone(), arrived: head.arrived, record };
+        let story = Story { policy: engine.policy.clone(), clock: engine.clock.clone(), arrived: head.arrived, record };
         let held = engine.budget.share();
         Self { engine, head, name: None, client, request: Request::default(), held, alarm: None, story }
     }
@@ -148,10 +147,7 @@ impl<'a, P: Policy, C: Client> Drive<'a, P, C> {
         Ok(self.engine.policy.route(&self.head, self.name.as_deref()))
     }
 
-    async fn hold(
-        &mut self,
-        later: impl Future<Output = Decision<P::Lease>>,
-    ) -> Result<Decision<P::Lease>, End> {
+    async fn hold(&mut self, later: impl Future<Output = Decision<P::Lease>>) -> Result<Decision<P::Lease>, End> {
         let since = self.engine.clock.now();
         let decision = self.wait(later).await;
         self.story.record.held += self.engine.clock.now().since(since);

@@ -244,7 +244,10 @@ impl<'a, C: Client> Forward<'a, C> {
 
     fn head(&mut self, response: Response<RecvStream>) -> Result<(), Outcome> {
         let (head, stream) = response.into_parts();
-        let grpc = head.headers.get(http::header::CONTENT_TYPE).is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"));
+        let grpc = head
+            .headers
+            .get(http::header::CONTENT_TYPE)
+            .is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"));
         // A trailers-only answer is recognised by its status, whatever its content type.
         if head.status != StatusCode::OK || !(grpc || head.headers.contains_key("grpc-status")) {
             return Err(Outcome::Failed(failure::no_grpc(head.status)));

@@ -143,8 +143,16 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 fn timeout(left: Duration) -> HeaderValue {
     const MOST: u128 = 99_999_999;
     let nanos = left.as_nanos();
-    let units = [(1, 'n'), (1_000, 'u'), (1_000_000, 'm'), (1_000_000_000, 'S'), (60_000_000_000, 'M'), (3_600_000_000_000, 'H')];
-    let fitting = units.into_iter().map(|(size, unit)| (nanos.div_ceil(size), unit)).find(|(number, _)| *number <= MOST);
+    let units = [
+        (1, 'n'),
+        (1_000, 'u'),
+        (1_000_000, 'm'),
+        (1_000_000_000, 'S'),
+        (60_000_000_000, 'M'),
+        (3_600_000_000_000, 'H'),
+    ];
+    let fitting =
+        units.into_iter().map(|(size, unit)| (nanos.div_ceil(size), unit)).find(|(number, _)| *number <= MOST);
     let (number, unit) = fitting.unwrap_or((MOST, 'H'));
     HeaderValue::try_from(format!("{number}{unit}")).expect("digits and a letter")
 }
@@ -223,7 +231,8 @@ mod tests {
         for name in ["user", "mm", "authorization", "x-mm-a", "tas-model-id-2", "traceparent", "content"] {
             assert!(passing(name), "{name}");
         }
-        for name in ["mm-model-id", "mm-balanced", "grpc-timeout", "grpc-encoding", "tas-model-id", "user-agent", "te"] {
+        for name in ["mm-model-id", "mm-balanced", "grpc-timeout", "grpc-encoding", "tas-model-id", "user-agent", "te"]
+        {
             assert!(!passing(name), "{name}");
         }
     }

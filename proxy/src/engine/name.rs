@@ -145,7 +145,9 @@ impl Walker {
                 let (number, wire) = (tag >> 3, tag & 7);
                 let wanted = number == u64::from(self.path[self.depth]);
                 match wire {
-                    _ if number == 0 || number > 0x1fff_ffff => State::Done(Look::Malformed("a field has no valid number")),
+                    _ if number == 0 || number > 0x1fff_ffff => {
+                        State::Done(Look::Malformed("a field has no valid number"))
+                    }
                     3 | 4 => State::Done(Look::Malformed("group fields are not supported")),
                     6 | 7 => State::Done(Look::Malformed("a field has no valid type")),
                     2 => State::Length { wanted, varint: Varint::default() },

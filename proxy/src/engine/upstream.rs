@@ -141,7 +141,11 @@ impl Slot {
 
     /// How long no dial should be made yet.
     fn rest(&self) -> Option<Duration> {
-        self.trouble.borrow().until.and_then(|until| until.checked_duration_since(Instant::now())).filter(|d| !d.is_zero())
+        self.trouble
+            .borrow()
+            .until
+            .and_then(|until| until.checked_duration_since(Instant::now()))
+            .filter(|d| !d.is_zero())
     }
 
     /// Dials on a task of its own: whoever asked first may be gone before it is done.

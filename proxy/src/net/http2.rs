@@ -153,11 +153,7 @@ async fn upload(mut stream: RecvStream, feed: mpsc::Sender<Result<Bytes, Answer>
     pending().await
 }
 
-async fn answer(
-    mut respond: SendResponse<Bytes>,
-    mut response: HttpResponse,
-    is_head: bool,
-) -> Result<(), h2::Error> {
+async fn answer(mut respond: SendResponse<Bytes>, mut response: HttpResponse, is_head: bool) -> Result<(), h2::Error> {
     response.finish_headers();
     let mut head = Response::new(());
     *head.status_mut() = response.status;

@@ -7,10 +7,8 @@ use tokio::net::TcpStream;
 
 /// Sends small pieces at once, and finds a dead peer within about 20 s. What the kernel refuses is not worth a failure.
 pub(crate) fn keep_alive(socket: &TcpStream) {
-    let keep_alive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(10))
-        .with_interval(Duration::from_secs(5))
-        .with_retries(3);
+    let keep_alive =
+        TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(5)).with_retries(3);
     let socket = SockRef::from(socket);
     let set = socket
         .set_tcp_nodelay(true)

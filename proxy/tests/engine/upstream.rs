@@ -140,10 +140,7 @@ impl GrpcInferenceService for Service {
         Ok(Response::new(ModelMetadataResponse { name, ..ModelMetadataResponse::default() }))
     }
 
-    async fn model_infer(
-        &self,
-        request: Request<ModelInferRequest>,
-    ) -> Result<Response<ModelInferResponse>, Status> {
+    async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {
         let mut running = self.note(request.metadata());
         let call = self.0.calls.load(Ordering::SeqCst);
         let request = request.into_inner();
