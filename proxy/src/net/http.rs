@@ -64,7 +64,7 @@ pub struct HttpResponse {
     pub headers: HeaderMap,
     /// The body's pieces, written one after the other.
     pub body: Vec<Bytes>,
-    /// Trailers, announced in `trailer` and written after the body; with any, HTTP/1.1 sends the body in chunks.
+    /// Trailers, written after the body in HTTP/2; HTTP/1.1 leaves them out, as a server may.
     pub trailers: HeaderMap,
     /// Shares of the budget to keep until it is written.
     pub held: Vec<Held>,

@@ -2,6 +2,7 @@
 
 use std::{
     future::{pending, poll_fn},
+    net::IpAddr,
     rc::Rc,
     time::Duration,
 };
@@ -44,7 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(600);
 
 /// Serves a connection to its end.
-pub(super) async fn serve<P: Policy>(io: Reread, context: Rc<Context<P>>) {
+pub(super) async fn serve<P: Policy>(io: Reread, peer: Option<IpAddr>, context: Rc<Context<P>>) {
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(STREAMS)
@@ -58,13 +59,17 @@ pub(super) async fn serve<P: Policy>(io: Reread, context: Rc<Context<P>>) {
         // Messages in tiny frames are slow, not forbidden.
         .data_frame_budget(1 << 30);
     match timeout(PATIENCE, builder.handshake(io)).await {
-        Ok(Ok(connection)) => accept(connection, context).await,
+        Ok(Ok(connection)) => accept(connection, peer, context).await,
         Ok(Err(error)) => tracing::debug!(%error, "an HTTP/2 connection did not begin"),
         Err(_) => tracing::debug!("an HTTP/2 connection did not begin in time"),
     }
 }
 
-async fn accept<P: Policy>(mut connection: Connection<Reread, Bytes>, context: Rc<Context<P>>) {
+async fn accept<P: Policy>(
+    mut connection: Connection<Reread, Bytes>,
+    peer: Option<IpAddr>,
+    context: Rc<Context<P>>,
+) {
     // One for each stream that is on.
     let streams = Rc::new(());
     let age = context.settings.max_connection_age.mul_f64(rand::rng().random_range(0.9..1.1));
@@ -77,7 +82,7 @@ async fn accept<P: Policy>(mut connection: Connection<Reread, Bytes>, context: R
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     let (on, counted) = (streams.clone(), context.count_stream());
-                    tokio::task::spawn_local(stream(request, respond, context.clone(), (on, counted)));
+                    tokio::task::spawn_local(stream(request, respond, peer, context.clone(), (on, counted)));
                     false
                 }
                 Some(Err(error)) => return tracing::debug!(%error, "an HTTP/2 connection broke"),
@@ -101,13 +106,14 @@ async fn accept<P: Policy>(mut connection: Connection<Reread, Bytes>, context: R
 async fn stream<P: Policy>(
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
+    peer: Option<IpAddr>,
     context: Rc<Context<P>>,
     _on: (Rc<()>, Counted),
 ) {
     if request.method() == Method::POST && is_grpc(request.headers()) {
         context.engine.relay(request, respond).await;
     } else {
-        rest(request, respond, &context).await;
+        rest(request, respond, peer, &context).await;
     }
 }
 
@@ -117,11 +123,16 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-async fn rest<P: Policy>(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, context: &Context<P>) {
+async fn rest<P: Policy>(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    peer: Option<IpAddr>,
+    context: &Context<P>,
+) {
     let (parts, stream) = request.into_parts();
     let is_head = parts.method == Method::HEAD;
     let (feed, body) = Body::new(context.engine.budget().clone());
-    let request = HttpRequest { method: parts.method, uri: parts.uri, headers: parts.headers, body };
+    let request = HttpRequest { method: parts.method, uri: parts.uri, headers: parts.headers, peer, body };
     let response = tokio::select! {
         response = context.http.handle(request, &context.engine) => response,
         () = upload(stream, feed) => return,
@@ -160,14 +171,15 @@ async fn answer(mut respond: SendResponse<Bytes>, mut response: HttpResponse, is
     *head.headers_mut() = response.headers;
     let mut pieces = response.body;
     pieces.retain(|piece| !piece.is_empty() && !is_head);
-    let mut out = respond.send_response(head, pieces.is_empty())?;
+    let trailers = Some(response.trailers).filter(|trailers| !trailers.is_empty() && !is_head);
+    let mut out = respond.send_response(head, pieces.is_empty() && trailers.is_none())?;
     let last = pieces.len().saturating_sub(1);
     for (number, mut piece) in pieces.into_iter().enumerate() {
         while !piece.is_empty() {
             let room = poll_fn(|cx| poll_room(&mut out, piece.len(), cx)).await?;
             let part = piece.split_to(room);
-            out.send_data(part, number == last && piece.is_empty())?;
+            out.send_data(part, number == last && piece.is_empty() && trailers.is_none())?;
         }
     }
-    Ok(())
+    trailers.map_or(Ok(()), |trailers| out.send_trailers(trailers))
 }

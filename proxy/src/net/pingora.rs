@@ -1,6 +1,6 @@
 //! HTTP/1.1 connections of clients, by Pingora's session. All use of Pingora's hidden API is in this file.
 
-use std::{rc::Rc, time::Duration};
+use std::{net::IpAddr, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Response};
@@ -25,7 +25,12 @@ const IDLE: Duration = Duration::from_secs(600);
 const STALLED: Duration = Duration::from_secs(60);
 
 /// Serves a connection to its end; `read` was read from it already.
-pub(super) async fn serve<P: Policy>(socket: TcpStream, read: &[u8], context: Rc<Context<P>>) {
+pub(super) async fn serve<P: Policy>(
+    socket: TcpStream,
+    read: &[u8],
+    peer: Option<IpAddr>,
+    context: Rc<Context<P>>,
+) {
     let mut socket = Socket::from(socket);
     socket.rewind(read);
     let mut stream: Stream = Box::new(socket);
@@ -49,7 +54,7 @@ pub(super) async fn serve<P: Policy>(socket: TcpStream, read: &[u8], context: Rc
             Ok(Ok(false)) | Err(_) => return,
             Ok(Err(error)) => return refuse(session, &error).await,
         }
-        let Some(next) = exchange(session, &context).await else { return };
+        let Some(next) = exchange(session, peer, &context).await else { return };
         (stream, early) = next;
         patience = IDLE;
     }
@@ -58,6 +63,7 @@ pub(super) async fn serve<P: Policy>(socket: TcpStream, read: &[u8], context: Rc
 /// One request and its response; what the next can be read from.
 async fn exchange<P: Policy>(
     mut session: ServerSession,
+    peer: Option<IpAddr>,
     context: &Context<P>,
 ) -> Option<(Stream, Option<bytes::BytesMut>)> {
     let _counted = context.count_stream();
@@ -65,8 +71,8 @@ async fn exchange<P: Policy>(
     let is_head = head.method == Method::HEAD;
     let expects = head.headers.get("expect").is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let (feed, body) = Body::new(context.engine.budget().clone());
-    let request =
-        HttpRequest { method: head.method.clone(), uri: head.uri.clone(), headers: head.headers.clone(), body };
+    let (method, uri, headers) = (head.method.clone(), head.uri.clone(), head.headers.clone());
+    let request = HttpRequest { method, uri, headers, peer, body };
     let response = tokio::select! {
         response = context.http.handle(request, &context.engine) => response,
         () = upload(&mut session, feed, expects) => return None,

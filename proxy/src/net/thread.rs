@@ -136,9 +136,10 @@ async fn connection<P: Policy>(socket: std::net::TcpStream, context: Rc<Context<
         Err(error) => return tracing::debug!(%error, "a connection was lost before it began"),
     };
     tcp::keep_alive(&socket);
+    let peer = socket.peer_addr().ok().map(|address| address.ip());
     match sniff::sniff(socket).await {
-        Some(sniff::Sniffed::Http2(io)) => http2::serve(io, context).await,
-        Some(sniff::Sniffed::Http1(socket, read)) => pingora::serve(socket, &read, context).await,
+        Some(sniff::Sniffed::Http2(io)) => http2::serve(io, peer, context).await,
+        Some(sniff::Sniffed::Http1(socket, read)) => pingora::serve(socket, &read, peer, context).await,
         None => {}
     }
 }
