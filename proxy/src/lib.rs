@@ -3,8 +3,10 @@
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod error;
 pub mod fleet;
 pub mod net;
 pub mod policy;
 pub mod rest;
+pub mod start;
 pub mod table;

@@ -77,6 +77,7 @@ pub struct Fleet {
     peers: ArcSwap<BTreeMap<InstanceId, Arc<Peer>>>,
     load_times: Mutex<LoadTimes>,
     waited: AtomicBool,
+    ending: AtomicBool,
     ready: signal::Sender<bool>,
     /// Held while the peers are changed.
     installing: Mutex<()>,
@@ -113,6 +114,7 @@ impl Fleet {
             peers: ArcSwap::default(),
             load_times: Mutex::default(),
             waited: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             ready: signal::Sender::new(false),
             installing: Mutex::default(),
         })
@@ -202,6 +204,12 @@ impl Fleet {
         self.look_whether_ready();
     }
 
+    /// The proxy is going away: says that it is not ready, so that nobody new comes.
+    pub fn set_unready(&self) {
+        self.ending.store(true, Ordering::Release);
+        self.ready.send_replace(false);
+    }
+
     /// Ends all tasks; nothing may be used any more.
     pub fn stop(&self) {
         let peers = self.peers.swap(Arc::default());
@@ -231,7 +239,9 @@ impl Fleet {
         v1::WatcherHello { protocol: PROTOCOL, role: v1::Role::Proxy.into(), id: self.id.to_string() }
     }
 
-    fn usage(&self) -> v1::Usage {
+    /// What the calls did since the last time this was asked.
+    #[must_use]
+    pub fn usage(&self) -> v1::Usage {
         let copies = self.peers.load().values().flat_map(|peer| peer.usage()).collect();
         v1::Usage { copies, models: self.holds.take() }
     }
@@ -244,6 +254,9 @@ impl Fleet {
     }
 
     fn look_whether_ready(&self) {
+        if self.ending.load(Ordering::Acquire) {
+            return;
+        }
         let known = || self.peers.load().values().all(|peer| peer.has_told());
         if self.table.load().is_some() && (self.waited.load(Ordering::Acquire) || known()) {
             self.ready.send_if_modified(|ready| !std::mem::replace(ready, true));

@@ -65,11 +65,7 @@ pub(super) async fn serve<P: Policy>(io: Reread, peer: Option<IpAddr>, context: 
     }
 }
 
-async fn accept<P: Policy>(
-    mut connection: Connection<Reread, Bytes>,
-    peer: Option<IpAddr>,
-    context: Rc<Context<P>>,
-) {
+async fn accept<P: Policy>(mut connection: Connection<Reread, Bytes>, peer: Option<IpAddr>, context: Rc<Context<P>>) {
     // One for each stream that is on.
     let streams = Rc::new(());
     let age = context.settings.max_connection_age.mul_f64(rand::rng().random_range(0.9..1.1));

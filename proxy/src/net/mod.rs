@@ -157,6 +157,12 @@ impl Server {
         self.rest
     }
 
+    /// How long calls may take to finish at the end, in place of [`Settings::grace`].
+    #[must_use]
+    pub fn with_grace(self, grace: Duration) -> Self {
+        Self { grace, ..self }
+    }
+
     /// Accepts for the drain delay, then asks clients to leave and lets calls finish within the grace; what is left then
     /// is cut off.
     pub async fn stop(self) {

@@ -25,12 +25,7 @@ const IDLE: Duration = Duration::from_secs(600);
 const STALLED: Duration = Duration::from_secs(60);
 
 /// Serves a connection to its end; `read` was read from it already.
-pub(super) async fn serve<P: Policy>(
-    socket: TcpStream,
-    read: &[u8],
-    peer: Option<IpAddr>,
-    context: Rc<Context<P>>,
-) {
+pub(super) async fn serve<P: Policy>(socket: TcpStream, read: &[u8], peer: Option<IpAddr>, context: Rc<Context<P>>) {
     let mut socket = Socket::from(socket);
     socket.rewind(read);
     let mut stream: Stream = Box::new(socket);

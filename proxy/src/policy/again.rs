@@ -62,7 +62,13 @@ impl Mesh {
                 copy.host.lost(now);
                 copy.observe(now, FAILURE);
             }
-            Cause::Refused | Cause::Unusable | Cause::Status => {}
+            Cause::Status => {
+                copy.host.answered();
+                if matches!(attempt.code, Some(8 | 14)) {
+                    copy.observe(now, FAILURE);
+                }
+            }
+            Cause::Refused | Cause::Unusable => {}
         }
 
         let verdict = verdict(attempt, is_unary(call.path.trim_start_matches('/')));

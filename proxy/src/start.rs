@@ -1,0 +1,129 @@
+//! A proxy, from its settings to its end.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{runtime::Runtime, sync::watch};
+use tonic::transport::Endpoint;
+
+use crate::{
+    clock::Clock,
+    config::Config,
+    engine::budget::Budget,
+    error::Error,
+    fleet::{Fleet, Source},
+    net::{Server, Services, Settings},
+    policy::{self, Mesh},
+    rest::handler::Rest,
+};
+
+/// Threads for all that is not relaying: watching control and agents, searching copies.
+const BACKGROUND_THREADS: usize = 2;
+/// How long calls may take to finish by default once the proxy is to end.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Starts proxies.
+#[derive(Debug)]
+pub struct Proxy;
+
+/// A proxy that serves.
+pub struct Running {
+    /// Where gRPC is served.
+    pub grpc_addr: SocketAddr,
+    /// Where REST is served.
+    pub rest_addr: SocketAddr,
+    fleet: Arc<Fleet>,
+    server: Server,
+    background: Background,
+}
+
+/// The background threads; ended without waiting wherever it is dropped, an async context included.
+struct Background(Option<Runtime>);
+
+// === impl Proxy ===
+
+impl Proxy {
+    /// Starts a proxy: its ports are open when this returns; until it is [`Running::ready`] calls are answered `TB`, or wait.
+    ///
+    /// # Errors
+    ///
+    /// A port or a thread cannot be had, or a setting is wrong.
+    pub fn start(config: Config) -> Result<Running, Error> {
+        if Endpoint::from_shared(config.control.clone()).is_err() {
+            return Err(Error::Control { address: config.control });
+        }
+        let background = Background::start()?;
+        let clock = Clock::boot();
+        let fleet = Fleet::new(clock.clone(), background.handle());
+        let mesh = Mesh::new(fleet.clone(), config.access_log);
+        let settings = Settings {
+            grpc: config.grpc,
+            rest: config.rest,
+            threads: config.threads,
+            drain_delay: config.drain_delay,
+            grace: GRACE,
+            ..Settings::loopback()
+        };
+        let services = Services {
+            local: policy::services(&mesh)?,
+            http: Arc::new(Rest::new(Arc::new(mesh.clone()))),
+            policy: Arc::new(mesh),
+            budget: Budget::new(config.memory_budget),
+            clock,
+        };
+        let server = Server::start(&settings, services)?;
+        fleet.start(Source { control: config.control, namespace: config.namespace, state_dir: config.state_dir });
+        Ok(Running { grpc_addr: server.grpc(), rest_addr: server.rest(), fleet, server, background })
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Whether it takes calls: it has a table, and every listed agent has told its copies or has had 5 s.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.fleet.is_ready()
+    }
+
+    /// Tells when it becomes ready.
+    #[must_use]
+    pub fn watch_ready(&self) -> watch::Receiver<bool> {
+        self.fleet.ready()
+    }
+
+    /// What it knows of the mesh.
+    #[must_use]
+    pub fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
+    }
+
+    /// Accepts for the drain delay, asks clients to leave, lets calls finish within the grace, and ends.
+    pub async fn shutdown(self, grace: Duration) {
+        self.fleet.set_unready();
+        self.server.with_grace(grace).stop().await;
+        self.fleet.stop();
+        drop(self.background);
+    }
+}
+
+// === impl Background ===
+
+impl Background {
+    fn start() -> Result<Self, Error> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let built = builder.worker_threads(BACKGROUND_THREADS).thread_name("background").enable_all().build();
+        built.map(|runtime| Self(Some(runtime))).map_err(Error::Background)
+    }
+
+    fn handle(&self) -> tokio::runtime::Handle {
+        self.0.as_ref().expect("the runtime is there until it is dropped").handle().clone()
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
