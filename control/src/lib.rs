@@ -1,1 +1,14 @@
 //! The control plane: desired state in, tables out.
+//!
+//! A [`source`] delivers the desired state, the core turns it and what the agents say into the table that proxies hold
+//! copies of, and keeps the wanted copies. One task owns all state; every decision is a pure function of
+//! `modelring-placement`.
+
+pub mod config;
+pub mod convert;
+pub mod crd;
+mod error;
+pub mod source;
+
+pub use config::Config;
+pub use error::Error;
