@@ -4,10 +4,12 @@
 //! copies of, and keeps the wanted copies. One task owns all state; every decision is a pure function of
 //! `modelring-placement`.
 
+pub mod classes;
 pub mod config;
 pub mod convert;
 pub mod crd;
 mod error;
+pub mod settings;
 pub mod source;
 
 pub use config::Config;
