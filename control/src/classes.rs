@@ -15,7 +15,8 @@ impl RuntimeLabels {
     /// namespaced runtime hides the cluster's one of its name, even if it cannot be used itself.
     #[must_use]
     pub fn of(desired: &Desired, built_in: &BTreeMap<String, RuntimeSpec>, rest: bool) -> Self {
-        let mut specs: BTreeMap<&str, &RuntimeSpec> = built_in.iter().map(|(name, spec)| (name.as_str(), spec)).collect();
+        let mut specs: BTreeMap<&str, &RuntimeSpec> =
+            built_in.iter().map(|(name, spec)| (name.as_str(), spec)).collect();
         specs.extend(desired.cluster_runtimes.iter().map(|(name, runtime)| (name.as_str(), &runtime.spec.0)));
         specs.extend(desired.runtimes.iter().map(|(name, runtime)| (name.as_str(), &runtime.spec.0)));
         let usable = specs.into_iter().filter(|(_, spec)| spec.takes_models());

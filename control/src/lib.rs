@@ -6,11 +6,16 @@
 
 pub mod classes;
 pub mod config;
+mod control;
 pub mod convert;
+mod core;
 pub mod crd;
 mod error;
+pub mod folder;
+mod routes;
 pub mod settings;
 pub mod source;
 
 pub use config::Config;
+pub use control::{Control, Running};
 pub use error::Error;

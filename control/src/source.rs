@@ -20,6 +20,8 @@ pub struct Desired {
     pub config: Option<String>,
     /// Agents to dial, by address.
     pub instances: BTreeMap<String, InstanceSpec>,
+    /// Something could not be read that was not read before either: what is missing may be in it, and is no removal.
+    pub incomplete: bool,
     /// What could not be read; the objects concerned keep their last good state.
     pub notices: Vec<Notice>,
 }
@@ -48,7 +50,10 @@ pub struct Notice {
 pub trait Source: Send + 'static {
     /// Sends the first complete state, and then each changed one, until the receiver is dropped or the source can never
     /// work. Between two states the receiver keeps the last one.
-    fn run(self: Box<Self>, states: mpsc::Sender<Desired>) -> Pin<Box<dyn Future<Output = Result<(), crate::Error>> + Send>>;
+    fn run(
+        self: Box<Self>,
+        states: mpsc::Sender<Desired>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), crate::Error>> + Send>>;
     /// Keeps what a changed spec no longer says: the active model of a vmodel and, while a change is on, the one before.
     fn memory(&self) -> Arc<dyn ActiveMemory>;
 }
@@ -62,8 +67,10 @@ pub trait ActiveMemory: Send + Sync {
     fn write(&self, name: &str, record: &ActiveRecord) -> Result<(), crate::Error>;
     /// Removes the record of a vmodel that is no more.
     fn remove(&self, name: &str) -> Result<(), crate::Error>;
-    /// Takes the next epoch by compare-and-swap.
-    fn next_epoch(&self) -> Result<u64, crate::Error>;
+    /// The last epoch taken, 0 if none.
+    fn epoch(&self) -> Result<u64, crate::Error>;
+    /// Takes the next epoch by compare-and-swap: higher than the last one taken and than `above`.
+    fn next_epoch(&self, above: u64) -> Result<u64, crate::Error>;
 }
 
 /// What is kept of a vmodel.

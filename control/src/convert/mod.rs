@@ -40,7 +40,9 @@ pub enum ConvertError {
     #[error("has both spec.predictor.model and annotation {annotation}: set spec.predictor.model.runtime instead", annotation = crd::SERVING_RUNTIME)]
     ModelAndAnnotation,
     /// No form.
-    #[error("has neither spec.predictor.model nor a known framework (xgboost, lightgbm, sklearn, tensorflow, onnx, pytorch, triton, pmml)")]
+    #[error(
+        "has neither spec.predictor.model nor a known framework (xgboost, lightgbm, sklearn, tensorflow, onnx, pytorch, triton, pmml)"
+    )]
     NoModel,
     /// No location.
     #[error("must have either the storageUri or the storage.path")]
@@ -112,12 +114,8 @@ pub fn convert(service: &InferenceService) -> Result<Converted, ConvertError> {
     let format = ModelFormat { version: format.version.filter(|version| !version.is_empty()), ..format };
     let runtime = runtime.filter(|runtime| !runtime.is_empty());
     let protocol = protocol.filter(|protocol| !protocol.is_empty());
-    let location = Location::resolve(
-        uri,
-        storage,
-        annotation(service, crd::SECRET_KEY),
-        annotation(service, crd::SCHEMA_PATH),
-    )?;
+    let location =
+        Location::resolve(uri, storage, annotation(service, crd::SECRET_KEY), annotation(service, crd::SCHEMA_PATH))?;
 
     let min_copies = count(service, crd::MIN_COPIES, 0)?.unwrap_or(0);
     let max_copies = count(service, crd::MAX_COPIES, 1)?;

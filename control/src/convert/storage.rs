@@ -86,8 +86,11 @@ impl<'a> Uri<'a> {
     }
 }
 
+/// Parameters that a URI stands for.
+type Parameters = Vec<(&'static str, String)>;
+
 /// The path and the generated parameters of a `storageUri`.
-fn from_uri(text: &str) -> Result<(String, Vec<(&'static str, String)>), ConvertError> {
+fn from_uri(text: &str) -> Result<(String, Parameters), ConvertError> {
     let uri = Uri::parse(text)?;
     let path = uri.path.strip_prefix('/').unwrap_or(&uri.path);
     let host = uri.host.to_owned();

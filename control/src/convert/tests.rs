@@ -155,8 +155,7 @@ fn each_conversion_error_says_what_is_wrong() {
 #[test]
 fn our_annotations_are_read_and_their_bad_values_named() {
     let of = |annotations: &[(&str, &str)]| convert(&service(model(json!({"storage": {"path": "p"}})), annotations));
-    let good =
-        of(&[(crd::MIN_COPIES, "1"), (crd::MAX_COPIES, "3"), (crd::LOAD_TIMEOUT, "2m")]).unwrap();
+    let good = of(&[(crd::MIN_COPIES, "1"), (crd::MAX_COPIES, "3"), (crd::LOAD_TIMEOUT, "2m")]).unwrap();
     assert_eq!((good.min_copies, good.max_copies, good.load_timeout), (1, Some(3), Some(Duration::from_secs(120))));
     for bad in [
         [(crd::MIN_COPIES, "-1")].as_slice(),

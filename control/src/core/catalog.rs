@@ -1,0 +1,105 @@
+//! The desired state, understood: what each InferenceService asks for, the classes, the settings. What cannot be
+//! understood is noted, and what was understood before stays.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    Error,
+    classes::RuntimeLabels,
+    convert::{self, Converted},
+    crd::{ClusterServingRuntime, DEPLOYMENT_MODE, MODEL_MESH, RuntimeSpec, ServingRuntime},
+    settings::Settings,
+    source::{ActiveRecord, Desired, InstanceSpec, Notice},
+};
+
+/// The desired state, understood.
+#[derive(Debug, Default)]
+pub(super) struct Catalog {
+    /// What each InferenceService asks for, by its name.
+    pub(super) services: BTreeMap<String, Converted>,
+    pub(super) labels: RuntimeLabels,
+    pub(super) settings: Settings,
+    /// Agents to dial, by address.
+    pub(super) instances: BTreeMap<String, InstanceSpec>,
+    pub(super) notices: Vec<Notice>,
+    /// Services of a control before this one that no manifest has named yet; `None` before the first state.
+    unread: Option<BTreeSet<String>>,
+}
+
+// === impl Catalog ===
+
+impl Catalog {
+    /// What a desired state says, given what the last one said.
+    pub(super) fn next(
+        &self,
+        desired: &Desired,
+        built_in: &BTreeMap<String, RuntimeSpec>,
+        more_instances: &[(String, InstanceSpec)],
+        records: &BTreeMap<String, ActiveRecord>,
+    ) -> Self {
+        let mut notices = desired.notices.clone();
+        let settings = match Settings::read(desired.config.as_deref().unwrap_or_default()) {
+            Ok((settings, notes)) => {
+                notices.extend(notes);
+                settings
+            }
+            Err(text) => {
+                let text = format!("config.yaml: {text}; the last good settings stay");
+                notices.push(Notice { subject: "ConfigMap/model-serving-config".to_owned(), text });
+                self.settings.clone()
+            }
+        };
+        // What served before, also before a restart of control, is what serves on where a manifest is broken.
+        let last_valid = |name: &str| self.services.get(name).cloned().or_else(|| records.get(name).map(kept));
+        let mut services = BTreeMap::new();
+        for (name, service) in &desired.inference_services {
+            let subject = format!("InferenceService/{name}");
+            if !convert::is_ours(service) {
+                let text =
+                    format!("it is not served: annotation `{DEPLOYMENT_MODE}: {MODEL_MESH}` is what asks for that");
+                notices.push(Notice { subject, text });
+                continue;
+            }
+            match convert::convert(service) {
+                Ok(converted) => drop(services.insert(name.clone(), converted)),
+                Err(error) => {
+                    let last = last_valid(name);
+                    let rest = if last.is_some() { "; the last valid model keeps serving" } else { "" };
+                    notices.push(Notice { subject, text: format!("{error}{rest}") });
+                    services.extend(last.map(|last| (name.clone(), last)));
+                }
+            }
+        }
+        let mut unread = self.unread.clone().unwrap_or_else(|| records.keys().cloned().collect());
+        unread.retain(|name| desired.incomplete && !desired.inference_services.contains_key(name));
+        services.extend(unread.iter().filter_map(|name| Some((name.clone(), last_valid(name)?))));
+        let labels = RuntimeLabels::of(desired, built_in, settings.rest);
+        let mut instances = desired.instances.clone();
+        instances.extend(more_instances.iter().cloned());
+        Self { services, labels, settings, instances, notices, unread: Some(unread) }
+    }
+}
+
+/// What a record says of an InferenceService that cannot be read.
+fn kept(record: &ActiveRecord) -> Converted {
+    Converted { model: record.active.clone(), min_copies: 0, max_copies: None, load_timeout: None }
+}
+
+/// Reads runtimes that the binary brings.
+pub(super) fn built_in(documents: &[String]) -> Result<BTreeMap<String, RuntimeSpec>, Error> {
+    let bad = |text: String| Error::BuiltIn(text);
+    let read = |document: &String| {
+        let kind: serde_json::Value = serde_saphyr::from_str(document).map_err(|error| bad(error.to_string()))?;
+        let (name, spec) = if kind["kind"] == "ClusterServingRuntime" {
+            let runtime: ClusterServingRuntime =
+                serde_saphyr::from_str(document).map_err(|error| bad(error.to_string()))?;
+            (runtime.metadata.name, runtime.spec.0)
+        } else {
+            let runtime: ServingRuntime = serde_saphyr::from_str(document).map_err(|error| bad(error.to_string()))?;
+            (runtime.metadata.name, runtime.spec.0)
+        };
+        let name = name.ok_or_else(|| bad("it has no metadata.name".to_owned()))?;
+        Ok((name, spec))
+    };
+    documents.iter().map(read).collect()
+}

@@ -1,0 +1,260 @@
+//! What follows from all that is known.
+
+use std::collections::{BTreeMap, HashMap};
+
+use modelring_placement::{
+    copies::{self, Demand},
+    id::{InstanceId, ModelId},
+    ring::Member,
+    time::Time,
+    vmodel::{self, Order, Restart},
+};
+use modelring_proto::v1::{Instance, Wanted};
+
+use super::{
+    Core, FIRST_TABLE,
+    catalog::Catalog,
+    fleet::Copies,
+    services::{self, Seen},
+};
+use crate::source::KeptModel;
+
+/// All that is seen of the fleet at one moment.
+pub(super) struct Sight {
+    pub(super) now: Time,
+    pub(super) instances: BTreeMap<String, Instance>,
+    pub(super) members: HashMap<InstanceId, Member>,
+    pub(super) copies: HashMap<ModelId, Copies>,
+}
+
+/// How many copies a model should have, and of what class it is.
+pub(super) struct Want {
+    pub(super) service: String,
+    pub(super) model: ModelId,
+    pub(super) kept: KeptModel,
+    pub(super) runtimes: Vec<String>,
+    pub(super) copies: u32,
+    /// As many are to be kept whatever the demand; more are for scale.
+    pub(super) least: u32,
+    /// As many are never to be evicted.
+    pub(super) pinned: u32,
+}
+
+// === impl Core ===
+
+impl Core {
+    /// Derives what follows from all that is known, and does it.
+    pub(super) fn evaluate(&mut self) {
+        self.dirty = false;
+        self.waits = false;
+        let Some(catalog) = self.catalog.take() else { return };
+        let now = self.now();
+        let all_said = self.fleet.agents.values().all(|agent| agent.view.known());
+        if self.published.is_first() && !all_said && now.since(Time::ZERO) < FIRST_TABLE {
+            self.waits = true;
+        } else {
+            self.derive(now, &catalog);
+        }
+        self.catalog = Some(catalog);
+    }
+
+    fn derive(&mut self, now: Time, catalog: &Catalog) {
+        let (instances, members) = self.fleet.instances(&self.namespace);
+        let copies = self.fleet.copies(now, &self.namespace);
+        let sight = Sight { now, instances, members, copies };
+        if self.published.is_first() {
+            self.take_stock(&sight);
+        }
+        self.move_services(catalog, &sight);
+        let wants = self.wants(catalog, &sight);
+        self.keep(&sight, &wants);
+        let wanted = wants.iter().filter(|want| want.copies > 0).map(|want| {
+            let model = want.model.to_string();
+            (model.clone(), Wanted { model, copies: want.copies })
+        });
+        let table = self.table(catalog, sight.instances.clone(), wanted.collect());
+        self.publish(table);
+        self.hint(&sight, &wants);
+        self.forget(now, &wants);
+    }
+
+    /// What is ready when control starts is what there should be.
+    fn take_stock(&mut self, sight: &Sight) {
+        for (model, copies) in sight.copies.iter().filter(|(_, copies)| !copies.ready.is_empty()) {
+            let ready = u32::try_from(copies.ready.len()).unwrap_or(u32::MAX);
+            self.demand.entry(model.clone()).or_insert_with(|| Demand::found(sight.now, ready));
+        }
+        // A control before this one has seen to their first copy.
+        self.settled.extend(self.services.records.values().map(|record| services::id(&record.active)));
+    }
+
+    /// Moves every vmodel on as far as it goes.
+    fn move_services(&mut self, catalog: &Catalog, sight: &Sight) {
+        /// From Switched over Steady to Preparing and Switched again is the longest way.
+        const MOST_STEPS: usize = 4;
+        let memory = self.memory.clone();
+        self.services.retain(&*memory, |name| catalog.services.contains_key(name));
+        for (name, wanted) in &catalog.services {
+            let of_wanted = catalog.labels.serving(&wanted.model.model_type);
+            let restart_unknown = self.fleet.of_class(&of_wanted).any(|agent| !agent.view.known());
+            let ready =
+                |kept: &KeptModel| sight.copies.get(kept.id.as_str()).is_some_and(|copies| !copies.ready.is_empty());
+            self.services.begin(sight.now, name, wanted, |record| Restart {
+                active_ready: ready(&record.active),
+                before_ready: record.before.as_ref().is_some_and(ready),
+                unknown: restart_unknown,
+            });
+            for _ in 0..MOST_STEPS {
+                let Some(before) = self.services.services.get(name).map(|service| service.vmodel.clone()) else {
+                    break;
+                };
+                let (seen_unknown, place) = self.around(catalog, sight, name, wanted, &of_wanted);
+                let acknowledged = self.services.services[name].changed_at.is_some_and(|n| self.proxies.have(n));
+                let timeout = wanted.load_timeout.unwrap_or_else(|| self.fleet.load_timeout(&of_wanted));
+                let classes: HashMap<ModelId, Vec<String>> = self.services.services[name]
+                    .models
+                    .iter()
+                    .map(|(id, kept)| (id.clone(), catalog.labels.serving(&kept.model_type)))
+                    .collect();
+                let (asks, fleet) = (&self.asks, &self.fleet);
+                let count = |model: &ModelId| {
+                    let runtimes = classes.get(model).unwrap_or(&of_wanted);
+                    let ready = sight.copies.get(model).map_or(&[][..], |copies| &copies.ready);
+                    let no_space = fleet.no_space(asks, sight, &self.namespace, model, runtimes, ready);
+                    vmodel::Copies { ready: u32::try_from(ready.len()).unwrap_or(u32::MAX), no_space }
+                };
+                let seen = Seen {
+                    now: sight.now,
+                    unknown: seen_unknown,
+                    load_timeout: timeout,
+                    copies: &count,
+                    place,
+                    acknowledged,
+                };
+                let order = self.services.step(&memory, self.epoch, name, wanted, &seen);
+                let Some(service) = self.services.services.get_mut(name) else { break };
+                if service.vmodel.active() != before.active() {
+                    // Not acknowledged before it was published.
+                    service.changed_at = None;
+                }
+                let moved = service.vmodel != before;
+                if let Some(Order::MakeRoom { instance, model, replaces }) = order {
+                    self.make_room(sight, name, &of_wanted, instance, &model, &replaces);
+                }
+                if !moved {
+                    break;
+                }
+            }
+            self.explain(catalog, sight, name);
+            self.waits |= self.services.services.get(name).is_some_and(|service| !service.vmodel.is_steady());
+        }
+    }
+
+    /// Whether anything around a service is unknown, and where its new model may take the place of its old one.
+    fn around(
+        &self,
+        catalog: &Catalog,
+        sight: &Sight,
+        name: &str,
+        wanted: &crate::convert::Converted,
+        of_wanted: &[String],
+    ) -> (bool, Option<InstanceId>) {
+        let service = &self.services.services[name];
+        let active = service.vmodel.active();
+        let of_active =
+            service.models.get(active).map(|kept| catalog.labels.serving(&kept.model_type)).unwrap_or_default();
+        let unknown =
+            self.fleet.of_class(of_wanted).chain(self.fleet.of_class(&of_active)).any(|agent| agent.is_unknown());
+        let fits = |id: &&InstanceId| {
+            let runtime = sight.instances.get(id.as_str()).map(|instance| &instance.runtime);
+            let stays = sight.members.get(*id).is_some_and(|member| !member.leaving);
+            stays && runtime.is_some_and(|runtime| of_wanted.contains(runtime))
+        };
+        let holds = sight.copies.get(active).map_or(&[][..], |copies| &copies.ready);
+        let place = holds.iter().filter(fits).min().cloned().filter(|_| wanted.model.id != active.as_str());
+        (unknown, place)
+    }
+
+    /// How many copies each model of the table should have.
+    fn wants(&mut self, catalog: &Catalog, sight: &Sight) -> Vec<Want> {
+        for (model, copies) in &sight.copies {
+            if !copies.ready.is_empty() || copies.failed.iter().any(|(_, error)| !error.passing) {
+                self.settled.insert(model.clone());
+            }
+        }
+        let mut wants = Vec::new();
+        for (name, service) in &self.services.services {
+            for (model, kept) in service.named() {
+                let most = service.limits.max.unwrap_or(u32::MAX);
+                let needs = service.vmodel.needs(model).min(most);
+                let is_active = model == service.vmodel.active();
+                let (copies, pinned) = if is_active {
+                    let demand = self.demand.get(model).map_or(0, |demand| demand.copies(sight.now));
+                    let first = !self.settled.contains(model);
+                    (copies::want(service.limits, demand, first).max(needs), service.limits.min)
+                } else {
+                    (needs, 0)
+                };
+                let first = u32::from(is_active && !self.settled.contains(model));
+                wants.push(Want {
+                    service: name.clone(),
+                    model: model.clone(),
+                    kept: kept.clone(),
+                    runtimes: catalog.labels.serving(&kept.model_type),
+                    copies,
+                    least: needs.max(pinned).max(first),
+                    pinned,
+                });
+            }
+        }
+        // Demand falls with time alone.
+        self.waits |= !self.demand.is_empty();
+        wants
+    }
+
+    /// Says what keeps a service from being right.
+    fn explain(&mut self, catalog: &Catalog, sight: &Sight, name: &str) {
+        let Some(service) = self.services.services.get(name) else { return };
+        let no_runtime = |model: &ModelId| {
+            let kept = service.models.get(model)?;
+            catalog.labels.serving(&kept.model_type).is_empty().then(|| {
+                if kept.model_type.starts_with("rt:") {
+                    "Specified runtime name not recognized".to_owned()
+                } else {
+                    "No ServingRuntime supports specified model type and/or protocol".to_owned()
+                }
+            })
+        };
+        let failed = |model: &ModelId| {
+            let (instance, error) = sight.copies.get(model)?.failed.last()?;
+            Some(format!("it failed to load on {instance}: {}", error.text))
+        };
+        let active = service.vmodel.active();
+        let trouble = match service.vmodel.target() {
+            Some(target) => {
+                let room = service.room.as_ref().and_then(|room| room.as_ref().err()).cloned();
+                let refused = || self.asks.last_text(target).map(|text| format!("there is no place for it: {text}"));
+                let why = no_runtime(target).or_else(|| failed(target)).or(room).or_else(refused);
+                why.map(|why| format!("the update to {target} is not through, {active} keeps serving: {why}"))
+            }
+            None => no_runtime(active).or_else(|| {
+                let is_ready = sight.copies.get(active).is_some_and(|copies| !copies.ready.is_empty());
+                failed(active).filter(|_| !is_ready)
+            }),
+        };
+        let Some(service) = self.services.services.get_mut(name) else { return };
+        let is_written =
+            self.services.records.get(name).is_some_and(|record| record.active.id == service.vmodel.active().as_str());
+        if is_written {
+            service.trouble = trouble;
+        }
+    }
+
+    /// Lets go of what is about models that are no more.
+    fn forget(&mut self, now: Time, wants: &[Want]) {
+        let named: std::collections::HashSet<&ModelId> = wants.iter().map(|want| &want.model).collect();
+        self.settled.retain(|model| named.contains(model));
+        self.demand.retain(|model, demand| named.contains(model) && !demand.is_over(now));
+        self.asks.forget(|model| named.contains(model));
+    }
+}

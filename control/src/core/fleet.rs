@@ -1,0 +1,233 @@
+//! The agents as control sees them, and where the copies of each model are.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use modelring_placement::{
+    id::{InstanceId, ModelId},
+    pod::{CopyState, LedgerState, LoadError},
+    ring::{Member, Ring, RingParameters},
+    time::Time,
+    view::{AgentView, ViewEvent},
+};
+use modelring_proto::v1::{Hello, Hints, Instance};
+use tokio::{sync::watch, task::AbortHandle};
+use tonic::transport::Channel;
+
+use super::{dial::Heard, wire};
+use crate::source::InstanceSpec;
+
+/// Load timeout where neither manifest nor runtime says one.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// One listed agent.
+pub(super) struct Agent {
+    pub(super) spec: InstanceSpec,
+    pub(super) channel: Channel,
+    pub(super) hints: watch::Sender<Hints>,
+    pub(super) view: AgentView,
+    pub(super) ledger: LedgerState,
+    pub(super) hello: Option<Hello>,
+    /// Nothing is known of it, and it may yet speak: neither refused nor heard.
+    pub(super) dialling: bool,
+    /// What is wrong with it.
+    pub(super) trouble: Option<String>,
+    pub(super) task: AbortHandle,
+}
+
+/// All listed agents, by address.
+#[derive(Default)]
+pub(super) struct Fleet {
+    pub(super) agents: BTreeMap<String, Agent>,
+    rings: HashMap<Vec<String>, (Vec<InstanceId>, Ring)>,
+}
+
+/// Copies of a model under live leases.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Copies {
+    pub(super) ready: Vec<InstanceId>,
+    /// Queued or loading.
+    pub(super) moving: Vec<InstanceId>,
+    pub(super) failed: Vec<(InstanceId, LoadError)>,
+    pub(super) concurrency_limit: u32,
+}
+
+// === impl Agent ===
+
+impl Agent {
+    pub(super) fn id(&self) -> Option<InstanceId> {
+        self.hello.as_ref().map(|hello| InstanceId::from(hello.instance_id.as_str()))
+    }
+
+    /// The runtime that it says it runs, else the listed one.
+    pub(super) fn runtime(&self) -> &str {
+        let said = self.hello.as_ref().map(|hello| hello.runtime.as_str()).filter(|runtime| !runtime.is_empty());
+        said.unwrap_or(&self.spec.runtime)
+    }
+
+    pub(super) fn is_live(&self, now: Time) -> bool {
+        self.view.known() && now < self.view.lease_until()
+    }
+
+    /// Whether it may hold copies that are not seen.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.dialling || (self.hello.is_some() && self.view.boot().is_some() && !self.view.known())
+    }
+
+    /// Takes in what happened on its watch.
+    pub(super) fn hear(&mut self, now: Time, heard: Heard, namespace: &str) {
+        let mut view = |event| drop(self.view.handle(now, event));
+        match heard {
+            Heard::PingSent(n) => view(ViewEvent::PingSent(n)),
+            Heard::Ended => view(ViewEvent::Ended),
+            Heard::Unreachable(text) | Heard::Refused(text) => {
+                view(ViewEvent::Refused);
+                self.dialling = false;
+                self.trouble = Some(format!("it cannot be watched: {text}"));
+            }
+            Heard::Said(event) => match wire::said(now, event) {
+                wire::Said::View(event) => {
+                    view(event);
+                    self.dialling &= !self.view.known();
+                }
+                wire::Said::Ledger(ledger) => self.ledger = ledger,
+                wire::Said::Hello(hello) => {
+                    view(ViewEvent::Hello { boot: hello.boot_id });
+                    self.trouble = trouble(&hello, &self.spec, namespace);
+                    self.hello = Some(*hello);
+                    self.dialling = true;
+                }
+                wire::Said::Unknown => {}
+            },
+        }
+    }
+
+    fn member(&self) -> Option<Member> {
+        let some = |text: &str| (!text.is_empty()).then(|| text.into());
+        Some(Member {
+            id: self.id()?,
+            node: some(&self.spec.node),
+            zone: some(&self.spec.zone),
+            accepts_new: self.accepts_new(),
+            leaving: self.view.leaving(),
+        })
+    }
+
+    /// A load that hangs beyond all its timeouts speaks against more.
+    fn accepts_new(&self) -> bool {
+        self.ledger.hung == 0
+    }
+}
+
+fn trouble(hello: &Hello, spec: &InstanceSpec, namespace: &str) -> Option<String> {
+    if hello.namespace != namespace && !hello.namespace.is_empty() {
+        return Some(format!("it is of namespace `{}`, not `{namespace}`: it is not used", hello.namespace));
+    }
+    let other = !spec.runtime.is_empty() && !hello.runtime.is_empty() && spec.runtime != hello.runtime;
+    other.then(|| format!("it says that it runs `{}`, listed is `{}`: the former counts", hello.runtime, spec.runtime))
+}
+
+// === impl Fleet ===
+
+impl Fleet {
+    /// Agents that have said who they are and are of this namespace; of two with one id the first by address.
+    pub(super) fn present(&self, namespace: &str) -> BTreeMap<InstanceId, (&String, &Agent)> {
+        let mut present = BTreeMap::new();
+        for (address, agent) in &self.agents {
+            let ours =
+                agent.hello.as_ref().is_some_and(|hello| hello.namespace.is_empty() || hello.namespace == namespace);
+            if let Some(id) = agent.id().filter(|_| ours) {
+                present.entry(id).or_insert((address, agent));
+            }
+        }
+        present
+    }
+
+    pub(super) fn agent_mut(&mut self, instance: &InstanceId) -> Option<&mut Agent> {
+        self.agents.values_mut().find(|agent| agent.id().as_ref() == Some(instance))
+    }
+
+    /// The instances of the table, and the same as members of rings.
+    pub(super) fn instances(&self, namespace: &str) -> (BTreeMap<String, Instance>, HashMap<InstanceId, Member>) {
+        let mut instances = BTreeMap::new();
+        let mut members = HashMap::new();
+        for (id, (address, agent)) in self.present(namespace) {
+            let (Some(hello), Some(member)) = (&agent.hello, agent.member()) else { continue };
+            let instance = Instance {
+                id: id.to_string(),
+                pod_uid: hello.pod_uid.clone(),
+                address: address.clone(),
+                runtime: agent.runtime().to_owned(),
+                node: agent.spec.node.clone(),
+                zone: agent.spec.zone.clone(),
+                accepts_new: member.accepts_new,
+                leaving: member.leaving,
+            };
+            instances.insert(id.to_string(), instance);
+            members.insert(id, member);
+        }
+        (instances, members)
+    }
+
+    /// Where the copies of each model are, by live agents.
+    pub(super) fn copies(&self, now: Time, namespace: &str) -> HashMap<ModelId, Copies> {
+        let mut copies: HashMap<ModelId, Copies> = HashMap::new();
+        for (id, (_, agent)) in self.present(namespace) {
+            if !agent.is_live(now) {
+                continue;
+            }
+            for (model, seen) in agent.view.copies() {
+                let of_model = copies.entry(model.clone()).or_default();
+                match &seen.state {
+                    CopyState::Ready { concurrency_limit, .. } => {
+                        of_model.ready.push(id.clone());
+                        of_model.concurrency_limit = *concurrency_limit;
+                    }
+                    CopyState::Queued | CopyState::Loading { .. } => of_model.moving.push(id.clone()),
+                    CopyState::Failed { error, until } if now < *until => {
+                        of_model.failed.push((id.clone(), error.clone()));
+                    }
+                    CopyState::Draining { .. } | CopyState::Failed { .. } | CopyState::Gone => {}
+                }
+            }
+        }
+        copies
+    }
+
+    /// Agents of these runtimes.
+    pub(super) fn of_class<'a>(&'a self, runtimes: &'a [String]) -> impl Iterator<Item = &'a Agent> {
+        self.agents.values().filter(|agent| runtimes.iter().any(|runtime| runtime == agent.runtime()))
+    }
+
+    /// The ring of a class; built when its instances changed.
+    pub(super) fn ring(&mut self, parameters: RingParameters, runtimes: &[String], ids: Vec<InstanceId>) -> &Ring {
+        let entry = self.rings.entry(runtimes.to_vec());
+        let (known, ring) = entry.or_insert_with(|| (ids.clone(), Ring::new(parameters, ids.clone())));
+        if *known != ids {
+            *ring = Ring::new(parameters, ids.clone());
+            *known = ids;
+        }
+        ring
+    }
+
+    /// How long a load on these runtimes may take where the manifest does not say.
+    pub(super) fn load_timeout(&self, runtimes: &[String]) -> Duration {
+        let said =
+            self.of_class(runtimes).filter_map(|agent| agent.hello.as_ref()).map(|hello| hello.load_timeout_millis);
+        said.filter(|millis| *millis > 0).max().map_or(LOAD_TIMEOUT, Duration::from_millis)
+    }
+
+    /// Whether the class has a tenth of its memory free, or what would go next has not been used for 20 hours.
+    pub(super) fn has_spare(&self, runtimes: &[String]) -> bool {
+        const LONG_UNUSED: Duration = Duration::from_secs(20 * 3600);
+        let (mut capacity, mut used, mut youngest) = (0_u64, 0_u64, Duration::MAX);
+        for ledger in self.of_class(runtimes).map(|agent| &agent.ledger) {
+            capacity = capacity.saturating_add(ledger.capacity);
+            used = used.saturating_add(ledger.loaded).saturating_add(ledger.reserved).saturating_add(ledger.unloading);
+            youngest = youngest.min(ledger.next_victim_age.unwrap_or(Duration::ZERO));
+        }
+        capacity > 0 && (capacity.saturating_sub(used) >= capacity / 10 || youngest > LONG_UNUSED)
+    }
+}

@@ -1,0 +1,211 @@
+//! The connected proxies and observers: what each has acknowledged, and the deltas on their way to it.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use modelring_placement::{
+    copies::{Present, Report},
+    id::ModelId,
+    time::Time,
+};
+use modelring_proto::v1::{Role, RoutesHello, TableChange, Usage, Version};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Core, Table};
+use crate::{Error, source::Notice};
+
+/// Deltas on their way to one proxy; one that does not take them is dropped.
+const DELTAS: usize = 256;
+
+/// Refusals that are remembered.
+const MOST_REFUSALS: usize = 64;
+
+/// One connection of a proxy or observer, counted up by the service.
+pub(crate) type Connection = u64;
+
+/// Something that came from a proxy.
+#[derive(Debug)]
+pub(crate) enum ProxyMessage {
+    /// It said hello and waits for a table.
+    Joins { connection: Connection, hello: RoutesHello, reply: oneshot::Sender<Joined> },
+    /// A version is in force.
+    Ack { connection: Connection, version: Version },
+    /// A version was refused.
+    Nack { connection: Connection, version: Version, reason: String },
+    /// What its calls did.
+    Usage { usage: Usage },
+    /// It is gone.
+    Leaves { connection: Connection },
+}
+
+/// A table to begin with, and the changes that follow it.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub(crate) version: Version,
+    pub(crate) table: Arc<Table>,
+    pub(crate) deltas: mpsc::Receiver<Arc<Delta>>,
+}
+
+/// A change from one version to the next.
+#[derive(Debug)]
+pub(crate) struct Delta {
+    pub(crate) version: Version,
+    pub(crate) change: TableChange,
+}
+
+/// All connected proxies and observers.
+#[derive(Debug, Default)]
+pub(super) struct Proxies {
+    connected: BTreeMap<Connection, Proxy>,
+    /// Those that wait for the first table.
+    waiting: BTreeMap<Connection, (RoutesHello, oneshot::Sender<Joined>)>,
+    /// Why a proxy, by its id, refused a table; until it has taken one.
+    refused: BTreeMap<String, String>,
+}
+
+#[derive(Debug)]
+struct Proxy {
+    id: String,
+    /// Observers are told more, are not counted and owe no acknowledgement.
+    observer: bool,
+    deltas: mpsc::Sender<Arc<Delta>>,
+    acknowledged: u64,
+}
+
+// === impl Proxies ===
+
+impl Proxies {
+    /// Connected proxies, observers not counted.
+    pub(super) fn count(&self) -> u32 {
+        let proxies = self.connected.values().filter(|proxy| !proxy.observer).count();
+        u32::try_from(proxies).unwrap_or(u32::MAX)
+    }
+
+    /// Whether all connected proxies have the table of this n, or a later one, in force.
+    pub(super) fn have(&self, n: u64) -> bool {
+        self.connected.values().all(|proxy| proxy.observer || proxy.acknowledged >= n)
+    }
+
+    /// Sends a change to all. Who does not keep up is dropped, not waited for.
+    pub(super) fn send(&mut self, delta: &Arc<Delta>) -> bool {
+        let before = self.connected.len();
+        self.connected.retain(|_, proxy| {
+            let taken = proxy.deltas.try_send(delta.clone()).is_ok();
+            if !taken {
+                tracing::warn!(proxy = proxy.id, "a proxy does not take its updates and is dropped");
+            }
+            taken
+        });
+        self.connected.len() != before
+    }
+
+    /// Gives the table to those that wait for it.
+    pub(super) fn admit(&mut self, version: Version, table: &Arc<Table>) {
+        for (connection, (hello, reply)) in std::mem::take(&mut self.waiting) {
+            let (deltas, rest) = mpsc::channel(DELTAS);
+            let joined = Joined { version, table: table.clone(), deltas: rest };
+            if reply.send(joined).is_ok() {
+                let observer = hello.role() != Role::Proxy;
+                let proxy = Proxy { id: hello.id, observer, deltas, acknowledged: 0 };
+                self.connected.insert(connection, proxy);
+            }
+        }
+    }
+
+    fn note_refusal(&mut self, id: String, reason: String) {
+        if self.refused.len() >= MOST_REFUSALS {
+            self.refused.pop_first();
+        }
+        self.refused.insert(id, reason);
+    }
+
+    /// Ends all connections; proxies dial again and get a whole table.
+    fn drop_all(&mut self) {
+        self.connected.clear();
+    }
+
+    pub(super) fn notices(&self) -> impl Iterator<Item = Notice> {
+        self.refused.iter().map(|(id, reason)| Notice {
+            subject: format!("proxy/{id}"),
+            text: format!("it refused a table and keeps its last good one: {reason}"),
+        })
+    }
+}
+
+// === impl Core ===
+
+impl Core {
+    pub(super) fn proxy(&mut self, now: Time, message: ProxyMessage) -> Result<(), Error> {
+        match message {
+            ProxyMessage::Joins { connection, hello, reply } => {
+                self.heard_epoch(hello.last.map_or(0, |last| last.epoch))?;
+                self.proxies.waiting.insert(connection, (hello, reply));
+            }
+            ProxyMessage::Ack { connection, version } => {
+                if let Some(proxy) = self.proxies.connected.get_mut(&connection).filter(|_| version.epoch == self.epoch)
+                {
+                    proxy.acknowledged = proxy.acknowledged.max(version.n);
+                    self.proxies.refused.remove(&proxy.id);
+                }
+            }
+            ProxyMessage::Nack { connection, version, reason } => {
+                // It is no longer waited for; when it dials again it gets a whole table.
+                if let Some(proxy) = self.proxies.connected.remove(&connection) {
+                    tracing::warn!(proxy = proxy.id, version.n, reason, "a proxy refused a table");
+                    self.proxies.note_refusal(proxy.id, reason);
+                }
+            }
+            ProxyMessage::Usage { usage } => {
+                self.usage(now, &usage);
+                return Ok(());
+            }
+            ProxyMessage::Leaves { connection } => {
+                self.proxies.waiting.remove(&connection);
+                self.proxies.connected.remove(&connection);
+            }
+        }
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// A proxy holds a table of this epoch. If it is higher than ours, either another control took over or the count was lost.
+    fn heard_epoch(&mut self, heard: u64) -> Result<(), Error> {
+        if heard <= self.epoch {
+            return Ok(());
+        }
+        let theirs = self.memory.epoch()?;
+        if theirs > self.epoch {
+            return Err(Error::Superseded { theirs, ours: self.epoch });
+        }
+        self.epoch = self.memory.next_epoch(heard)?;
+        tracing::warn!(heard, epoch = self.epoch, "a proxy had a higher epoch than was kept, starting over above it");
+        self.published.start_over();
+        self.services.services.values_mut().for_each(|service| service.changed_at = None);
+        self.proxies.drop_all();
+        Ok(())
+    }
+
+    fn usage(&mut self, now: Time, usage: &Usage) {
+        let copies = self.fleet.copies(now, &self.namespace);
+        for copy in &usage.copies {
+            let model = ModelId::from(copy.model.as_str());
+            let Some(entry) = self.published.table().models.get(model.as_str()) else { continue };
+            let seen = copies.get(&model);
+            let runtimes = self.published.table().classes.get(&entry.class).map(|class| class.runtimes.as_slice());
+            let present = Present {
+                ready: seen.map_or(0, |seen| u32::try_from(seen.ready.len()).unwrap_or(u32::MAX)),
+                concurrency_limit: seen.map_or(0, |seen| seen.concurrency_limit),
+                spare: runtimes.is_some_and(|runtimes| self.fleet.has_spare(runtimes)),
+            };
+            let report = Report {
+                requests: copy.requests,
+                busy: Duration::from_micros(copy.busy_micros),
+                in_flight: copy.in_flight,
+                saturated: copy.saturated,
+            };
+            let demand = self.demand.entry(model).or_default();
+            let before = demand.copies(now);
+            demand.report(now, report, present);
+            self.dirty |= demand.copies(now) != before;
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The vmodels of all InferenceServices, with what is kept of each over a restart.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use modelring_placement::{
+    copies::Limits,
+    id::{InstanceId, ModelId},
+    time::Time,
+    vmodel::{Facts, Order, Restart, VModel},
+};
+
+use super::dial::Answer;
+use crate::{
+    convert::Converted,
+    source::{ActiveMemory, ActiveRecord, KeptModel},
+};
+
+/// All vmodels.
+#[derive(Debug, Default)]
+pub(super) struct Services {
+    /// As a control before this one left them.
+    pub(super) records: BTreeMap<String, ActiveRecord>,
+    pub(super) services: BTreeMap<String, Service>,
+}
+
+/// One vmodel.
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) vmodel: VModel,
+    /// All models that the vmodel names, complete.
+    pub(super) models: HashMap<ModelId, KeptModel>,
+    pub(super) limits: Limits,
+    pub(super) load_timeout: Option<Duration>,
+    /// n of the table in which its entry last changed; `None` until that is published.
+    pub(super) changed_at: Option<u64>,
+    /// What came of the room that was asked for.
+    pub(super) room: Option<Result<(), String>>,
+    /// What keeps it from being right, for people.
+    pub(super) trouble: Option<String>,
+}
+
+/// What is seen of the models of one service.
+pub(super) struct Seen<'a> {
+    pub(super) now: Time,
+    pub(super) unknown: bool,
+    pub(super) load_timeout: Duration,
+    pub(super) copies: &'a dyn Fn(&ModelId) -> modelring_placement::vmodel::Copies,
+    pub(super) place: Option<InstanceId>,
+    pub(super) acknowledged: bool,
+}
+
+// === impl Services ===
+
+impl Services {
+    pub(super) fn new(records: BTreeMap<String, ActiveRecord>) -> Self {
+        Self { records, services: BTreeMap::new() }
+    }
+
+    /// Begins a vmodel that this control has not had yet.
+    pub(super) fn begin(
+        &mut self,
+        now: Time,
+        name: &str,
+        wanted: &Converted,
+        restart: impl Fn(&ActiveRecord) -> Restart,
+    ) -> &mut Service {
+        let record = self.records.get(name);
+        self.services.entry(name.to_owned()).or_insert_with(|| {
+            let mut models = HashMap::from([(id(&wanted.model), wanted.model.clone())]);
+            let vmodel = match record {
+                Some(record) => {
+                    models.extend(
+                        [&record.active].into_iter().chain(&record.before).map(|kept| (id(kept), kept.clone())),
+                    );
+                    VModel::restarted(now, id(&record.active), record.before.as_ref().map(id), restart(record))
+                }
+                None => VModel::new(id(&wanted.model)),
+            };
+            let (limits, load_timeout) = (Limits::default(), None);
+            Service { vmodel, models, limits, load_timeout, changed_at: None, room: None, trouble: None }
+        })
+    }
+
+    /// Takes the vmodels out that are no longer asked for, with their records.
+    pub(super) fn retain(&mut self, memory: &dyn ActiveMemory, is_asked_for: impl Fn(&str) -> bool) {
+        self.services.retain(|name, _| is_asked_for(name));
+        self.records.retain(|name, _| {
+            if is_asked_for(name) {
+                return true;
+            }
+            memory
+                .remove(name)
+                .inspect_err(|error| tracing::warn!(name, %error, "the record of a service that is no more stays"))
+                .is_err()
+        });
+    }
+
+    pub(super) fn room_answer(&mut self, name: &str, answer: &Answer) {
+        if let Some(service) = self.services.get_mut(name) {
+            service.room = Some(match answer {
+                Answer::Loaded { .. } => Ok(()),
+                Answer::Failed(error) => Err(error.text.clone()),
+                Answer::Refused { text, .. } | Answer::Lost(text) => Err(text.clone()),
+            });
+        }
+    }
+
+    /// Moves one vmodel on. A change of its active model is written down first; if that fails nothing changes.
+    pub(super) fn step(
+        &mut self,
+        memory: &Arc<dyn ActiveMemory>,
+        epoch: u64,
+        name: &str,
+        wanted: &Converted,
+        seen: &Seen<'_>,
+    ) -> Option<Order> {
+        let service = self.services.get_mut(name)?;
+        service.models.entry(id(&wanted.model)).or_insert_with(|| wanted.model.clone());
+        service.limits = Limits { min: wanted.min_copies, max: wanted.max_copies };
+        service.load_timeout = wanted.load_timeout;
+        let wanted = id(&wanted.model);
+        let facts = Facts {
+            now: seen.now,
+            wanted: &wanted,
+            unknown: seen.unknown,
+            max_copies: service.limits.max,
+            load_timeout: seen.load_timeout,
+            active: (seen.copies)(service.vmodel.active()),
+            target: (seen.copies)(&wanted),
+            before: service.vmodel.before().map(seen.copies).unwrap_or_default(),
+            place: seen.place.as_ref(),
+            acknowledged: seen.acknowledged,
+            room: service.room.as_ref().map(Result::is_ok),
+        };
+        let (next, order) = service.vmodel.step(&facts);
+        let record = service.record(&next, epoch);
+        let is_kept =
+            self.records.get(name).is_some_and(|kept| kept.active == record.active && kept.before == record.before);
+        if !is_kept {
+            if let Err(error) = memory.write(name, &record) {
+                tracing::error!(name, %error, "the record of a service cannot be written, nothing changes");
+                service.trouble = Some(format!("its record cannot be written, so nothing changes: {error}"));
+                return None;
+            }
+            self.records.insert(name.to_owned(), record);
+        }
+        if next.active() != service.vmodel.active() {
+            tracing::info!(name, from = %service.vmodel.active(), to = %next.active(), "the active model changed");
+        }
+        if order.is_some() {
+            service.room = None;
+        }
+        service.vmodel = next;
+        service.drop_models(&wanted);
+        order
+    }
+}
+
+// === impl Service ===
+
+impl Service {
+    fn record(&self, vmodel: &VModel, epoch: u64) -> ActiveRecord {
+        let kept = |id: &ModelId| self.models.get(id).cloned().expect("every model that a vmodel names is kept");
+        ActiveRecord { active: kept(vmodel.active()), before: vmodel.before().map(kept), epoch }
+    }
+
+    /// Keeps the models that the vmodel names.
+    fn drop_models(&mut self, wanted: &ModelId) {
+        let vmodel = &self.vmodel;
+        self.models.retain(|id, _| {
+            id == wanted || id == vmodel.active() || vmodel.before() == Some(id) || vmodel.target() == Some(id)
+        });
+    }
+
+    /// The models of the table: the active one, the one before and the target.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&ModelId, &KeptModel)> {
+        let vmodel = &self.vmodel;
+        let named = [Some(vmodel.active()), vmodel.before(), vmodel.target()];
+        named.into_iter().flatten().filter_map(|id| self.models.get_key_value(id))
+    }
+}
+
+/// The id of a kept model.
+pub(super) fn id(model: &KeptModel) -> ModelId {
+    ModelId::from(model.id.as_str())
+}
