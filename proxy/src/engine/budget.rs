@@ -9,6 +9,9 @@ use std::sync::{
 
 use super::answer::{Answer, Reason};
 
+/// What a stream may hold without being charged for it, bytes.
+const FREE: usize = 4 * 1024;
+
 /// The budget of a process, shared by all its threads.
 #[derive(Debug)]
 pub struct Budget {
@@ -71,6 +74,15 @@ impl Held {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Charges what a stream holds beyond [`FREE`]: small calls go on while the budget is spent.
+    ///
+    /// # Errors
+    ///
+    /// As [`Held::resize`].
+    pub(super) fn charge(&mut self, cost: usize) -> Result<(), Spent> {
+        self.resize(if cost > FREE { cost } else { 0 })
     }
 
     /// Makes the share `bytes` large.

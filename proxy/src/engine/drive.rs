@@ -1,10 +1,10 @@
 //! The way of one call: name, decision, hold, attempts, end.
 
 use std::{
-    future::{Future, poll_fn},
+    future::{Future, pending, poll_fn},
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -97,6 +97,11 @@ impl<'a, P: Policy, C: Client> Drive<'a, P, C> {
         self.finish(end);
     }
 
+    /// Ends the call before it has begun.
+    pub(super) fn refuse(self, answer: Answer) {
+        self.finish(End::Answer(answer));
+    }
+
     async fn way(&mut self, name: Name) -> Result<End, End> {
         self.request = Request::new(Inflate::of(&self.head.headers, self.engine.max_message)?);
         self.set_alarm(self.head.deadline);
@@ -169,7 +174,7 @@ impl<'a, P: Policy, C: Client> Drive<'a, P, C> {
         if let Err(broken) = self.request.poll_read(self.client, cx) {
             return Poll::Ready(broken.into());
         }
-        if let Err(spent) = self.held.resize(self.request.cost() + self.client.cost()) {
+        if let Err(spent) = self.held.charge(self.request.cost() + self.client.cost()) {
             return Poll::Ready(End::Answer(spent.into()));
         }
         if self.client.poll_gone(cx).is_ready() {
@@ -211,14 +216,25 @@ impl<'a, P: Policy, C: Client> Drive<'a, P, C> {
             response_headers: plan.response_headers,
             unary: plan.unary,
         };
+        let token = engine.policy.revoked(&plan.lease);
+        let mut revoked = pin!(async {
+            match &token {
+                Some(token) => token.cancelled().await,
+                None => pending().await,
+            }
+        });
         let mut forward = Forward::new(parts, self.client, &mut self.request, &mut self.held);
         let alarm = &mut self.alarm;
-        let outcome = poll_fn(|cx| match forward.poll(cx) {
-            Poll::Pending => poll_alarm(alarm, cx).map(|late| {
-                forward.cancel();
-                Outcome::Stopped(late)
-            }),
-            ended => ended,
+        let outcome = poll_fn(|cx| {
+            if let Poll::Ready(outcome) = forward.poll(cx) {
+                return Poll::Ready(outcome);
+            }
+            let stopped = match revoked.as_mut().poll(cx) {
+                Poll::Ready(()) => failure::lost(failure::UNAVAILABLE, "the copy was unloaded while the call was on"),
+                Poll::Pending => ready!(poll_alarm(alarm, cx)),
+            };
+            forward.cancel();
+            Poll::Ready(Outcome::Stopped(stopped))
         })
         .await;
         drop(forward);

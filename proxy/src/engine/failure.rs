@@ -13,7 +13,7 @@ use super::{
 pub(super) const UNKNOWN: u32 = 2;
 pub(super) const INTERNAL: u32 = 13;
 const RESOURCE_EXHAUSTED: u32 = 8;
-const UNAVAILABLE: u32 = 14;
+pub(super) const UNAVAILABLE: u32 = 14;
 
 /// An attempt that brought nothing to the caller.
 pub(super) struct Failure {

@@ -8,11 +8,13 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use h2::{Reason as Code, RecvStream, SendStream, client::ResponseFuture};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_LENGTH};
+use tokio::time::{Sleep, sleep};
 
 use super::{
     answer::{Answer, Reason},
@@ -24,6 +26,9 @@ use super::{
     request::{Broken, Request},
     tail::{Tail, TooLarge},
 };
+
+/// How long bytes may wait for a caller who takes none.
+const SLOW_READER: Duration = Duration::from_secs(60);
 
 /// How an attempt ended.
 pub(super) enum Outcome {
@@ -66,6 +71,8 @@ pub(super) struct Forward<'a, C> {
     /// Whether headers have passed to the caller.
     passed: bool,
     trailers: Option<HeaderMap>,
+    /// Runs while bytes wait for the caller.
+    slow_reader: Option<Pin<Box<Sleep>>>,
 }
 
 enum ServerEnd {
@@ -97,6 +104,7 @@ impl<'a, C: Client> Forward<'a, C> {
             waiting: None,
             passed: false,
             trailers: None,
+            slow_reader: None,
         }
     }
 
@@ -124,22 +132,30 @@ impl<'a, C: Client> Forward<'a, C> {
         progress |= self.download(cx)?;
         if !progress {
             self.account()?;
-            if self.client.poll_gone(cx).is_ready() {
+            if self.client.poll_gone(cx).is_ready() || self.poll_slow_reader(cx).is_ready() {
                 return Err(Outcome::Gone);
             }
         }
         Ok(progress)
     }
 
+    /// Ready once bytes have waited for the caller too long: it is as good as gone.
+    fn poll_slow_reader(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.down_queue.is_empty() {
+            return Poll::Pending;
+        }
+        self.slow_reader.get_or_insert_with(|| Box::pin(sleep(SLOW_READER))).as_mut().poll(cx)
+    }
+
     /// Takes what is held out of the budget; a replay is the first to go.
     fn account(&mut self) -> Result<(), Outcome> {
         let queued = self.up_queue.cost() + self.down_queue.cost();
         let cost = |held: &Request, client: &C| held.cost() + queued + client.cost();
-        if self.held.resize(cost(self.request, self.client)).is_ok() {
+        if self.held.charge(cost(self.request, self.client)).is_ok() {
             return Ok(());
         }
         self.request.forget();
-        self.held.resize(cost(self.request, self.client)).map_err(|spent| Outcome::Stopped(spent.into()))
+        self.held.charge(cost(self.request, self.client)).map_err(|spent| Outcome::Stopped(spent.into()))
     }
 
     /// Caller to server.
@@ -203,6 +219,7 @@ impl<'a, C: Client> Forward<'a, C> {
                 let _ = stream.flow_control().release_capacity(due);
             }
             self.client.data(piece, false)?;
+            self.slow_reader = None;
             progress = true;
         }
         if matches!(self.response, ServerEnd::Over) {

@@ -87,7 +87,7 @@ async fn upload<C: Client>(
             if let Err(broken) = request.poll_read(client, cx) {
                 return Poll::Ready(Err(broken.into()));
             }
-            if let Err(spent) = held.resize(request.cost()) {
+            if let Err(spent) = held.charge(request.cost()) {
                 return Poll::Ready(Err(End::Answer(spent.into())));
             }
             match request.next() {

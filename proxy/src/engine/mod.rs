@@ -40,7 +40,7 @@ use self::{
     answer::Answer,
     budget::Budget,
     call::{Call, CallAnswer, Caller, Inside, Local},
-    client::{Client, Wire},
+    client::Wire,
     drive::{Drive, Name},
     policy::{Head, Policy},
     upstream::Pool,
@@ -73,16 +73,12 @@ impl<P: Policy> Engine<P> {
         let mut client = Wire::new(body, respond);
         let arrived = self.clock.now();
         let path = parts.uri.path().into();
-        match headers::patience(&parts.headers) {
-            Ok(patience) => {
-                let deadline = patience.map_or(Time::NEVER, |patience| arrived + patience);
-                let head = Head { path, headers: parts.headers, deadline, arrived };
-                Drive::new(self, head, &mut client).run(Name::InMessage).await;
-            }
-            Err(answer) => {
-                // The caller may be gone already.
-                let _ = client.headers(headers::answer(&answer), true);
-            }
+        let patience = headers::patience(&parts.headers);
+        let deadline = patience.as_ref().ok().copied().flatten().map_or(Time::NEVER, |patience| arrived + patience);
+        let drive = Drive::new(self, Head { path, headers: parts.headers, deadline, arrived }, &mut client);
+        match patience {
+            Ok(_) => drive.run(Name::InMessage).await,
+            Err(answer) => drive.refuse(answer),
         }
     }
 

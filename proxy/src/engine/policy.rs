@@ -149,7 +149,8 @@ pub trait Policy: Send + Sync + 'static {
     fn usable(&self, lease: &Self::Lease) -> bool;
     /// An attempt failed: try again, or what the caller is told.
     fn again(&self, head: &Head, name: Option<&[u8]>, lease: Self::Lease, attempt: Attempt) -> Decision<Self::Lease>;
-    /// An attempt was answered with this gRPC code after this time.
+    /// An attempt was answered with this gRPC code after this time, and the caller has it. A status that the policy
+    /// was asked about ([`Policy::again`]) is not told again.
     fn answered(&self, lease: &Self::Lease, code: u32, took: Duration);
     /// Cancelled when the attempt must be reset although the server is at it: the drain of its copy is over its time.
     fn revoked(&self, lease: &Self::Lease) -> Option<Arc<CancellationToken>> {

@@ -3,6 +3,7 @@
 use std::{
     future::{pending, poll_fn},
     net::IpAddr,
+    pin::pin,
     rc::Rc,
     time::Duration,
 };
@@ -16,7 +17,7 @@ use http::{HeaderMap, Method, Request, Response, header::CONTENT_TYPE};
 use rand::Rng;
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -41,6 +42,8 @@ const CONNECTION_WINDOW: u32 = 1 << 30;
 const SEND_BUFFER: usize = 256 * 1024;
 /// How long the first frames may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the next piece of a body may take.
+const STALLED: Duration = Duration::from_secs(60);
 /// A connection without a stream is closed after this.
 const IDLE: Duration = Duration::from_secs(600);
 
@@ -69,33 +72,32 @@ async fn accept<P: Policy>(mut connection: Connection<Reread, Bytes>, peer: Opti
     // One for each stream that is on.
     let streams = Rc::new(());
     let age = context.settings.max_connection_age.mul_f64(rand::rng().random_range(0.9..1.1));
-    let old = Instant::now() + age;
-    let mut idle = Instant::now() + IDLE;
+    let mut old = pin!(sleep(age));
+    let mut idle = pin!(sleep(IDLE));
+    let mut draining = pin!(context.draining());
     let mut leaving = false;
     loop {
-        let quiet = Rc::strong_count(&streams) == 1;
-        let leave = tokio::select! {
+        tokio::select! {
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    let (on, counted) = (streams.clone(), context.count_stream());
-                    tokio::task::spawn_local(stream(request, respond, peer, context.clone(), (on, counted)));
-                    false
+                    let on = (streams.clone(), context.count_stream());
+                    tokio::task::spawn_local(stream(request, respond, peer, context.clone(), on));
+                    idle.as_mut().reset(Instant::now() + IDLE);
+                    continue;
                 }
                 Some(Err(error)) => return tracing::debug!(%error, "an HTTP/2 connection broke"),
                 None => return,
             },
-            () = sleep_until(old), if !leaving => true,
-            () = sleep_until(idle), if !leaving => quiet && Instant::now() >= idle,
-            () = context.draining(), if !leaving => true,
-        };
-        if !quiet || idle <= Instant::now() {
-            idle = Instant::now() + IDLE;
+            () = &mut idle, if !leaving => if Rc::strong_count(&streams) > 1 {
+                idle.as_mut().reset(Instant::now() + IDLE);
+                continue;
+            },
+            () = &mut old, if !leaving => {}
+            () = &mut draining, if !leaving => {}
         }
-        if leave {
-            // GOAWAY; what is on goes on.
-            leaving = true;
-            connection.graceful_shutdown();
-        }
+        // GOAWAY; what is on goes on.
+        leaving = true;
+        connection.graceful_shutdown();
     }
 }
 
@@ -143,7 +145,7 @@ async fn rest<P: Policy>(
 /// Feeds the body, piece by piece as it is read. Never ends: the end of the call is another's to see.
 async fn upload(mut stream: RecvStream, feed: mpsc::Sender<Result<Bytes, Answer>>) {
     while let Ok(permit) = feed.reserve().await {
-        match stream.data().await {
+        match timeout(STALLED, stream.data()).await.unwrap_or(Some(Err(h2::Reason::CANCEL.into()))) {
             Some(Ok(piece)) => {
                 // Fails only for a stream that is over.
                 let _ = stream.flow_control().release_capacity(piece.len());

@@ -28,6 +28,7 @@ use tonic::service::Routes;
 use self::http::HttpHandler;
 use crate::{
     clock::Clock,
+    config::Config,
     engine::{budget::Budget, policy::Policy},
 };
 
@@ -120,6 +121,13 @@ impl Settings {
             drain_delay: Duration::from_secs(10),
             grace: Duration::from_secs(30),
         }
+    }
+}
+
+impl From<&Config> for Settings {
+    fn from(config: &Config) -> Self {
+        let Config { grpc, rest, threads, drain_delay, .. } = *config;
+        Self { grpc, rest, threads, drain_delay, ..Self::loopback() }
     }
 }
 

@@ -216,24 +216,10 @@ impl Proxy {
         budget: u64,
         targets: [(&str, Vec<Arc<Target>>); N],
     ) -> Self {
-        let policy = Arc::new(ByName {
-            targets: targets.into_iter().map(|(name, targets)| (name.to_owned(), targets)).collect(),
-            gate: watch::channel(false).0,
-            held: Arc::default(),
-            leases: Arc::default(),
-            records: Mutex::default(),
-            attempts: Mutex::default(),
-        });
+        let policy = policy(targets);
         let budget = Budget::new(budget);
         let settings = Settings { drain_delay: Duration::ZERO, grace: Duration::from_secs(5), ..settings };
-        let services = Services {
-            policy: policy.clone(),
-            http: Arc::new(Rest),
-            local: tonic::service::Routes::new(GrpcInferenceServiceServer::new(crate::upstream::service())),
-            budget: budget.clone(),
-            clock: Clock::boot(),
-        };
-        let server = Server::start(&settings, services).expect("starts");
+        let server = Server::start(&settings, services(policy.clone(), budget.clone())).expect("starts");
         Self { server: Some(server), policy, budget }
     }
 
@@ -280,4 +266,25 @@ pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+fn policy<const N: usize>(targets: [(&str, Vec<Arc<Target>>); N]) -> Arc<ByName> {
+    Arc::new(ByName {
+        targets: targets.into_iter().map(|(name, targets)| (name.to_owned(), targets)).collect(),
+        gate: watch::channel(false).0,
+        held: Arc::default(),
+        leases: Arc::default(),
+        records: Mutex::default(),
+        attempts: Mutex::default(),
+    })
+}
+
+fn services(policy: Arc<ByName>, budget: Arc<Budget>) -> Services<ByName> {
+    let local = tonic::service::Routes::new(GrpcInferenceServiceServer::new(crate::upstream::service()));
+    Services { policy, http: Arc::new(Rest), local, budget, clock: Clock::boot() }
+}
+
+/// A server with no models.
+pub(crate) fn start(settings: &Settings) -> Result<Server, modelring_proxy::net::Error> {
+    Server::start(settings, services(policy([]), Budget::new(1 << 20)))
 }

@@ -90,6 +90,30 @@ async fn unavailable_is_tried_again_and_passed_on_at_last() {
 }
 
 #[tokio::test]
+async fn a_request_too_large_to_be_kept_is_not_tried_again_and_gets_the_servers_status() {
+    let upstream = Upstream::start().await;
+    let proxy = Proxy::before(&upstream).await;
+    let status = proxy.client().await.model_infer(infer("echo", "unavailable", vec![7; 1 << 20])).await;
+    let status = status.expect_err("is unavailable");
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, "not now"));
+    assert_eq!(upstream.calls(), 1);
+    assert!(!proxy.policy.attempts.lock()[0].replayable);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_over_the_limit_is_refused_and_the_connection_lives() {
+    let upstream = Upstream::start().await;
+    let proxy = Proxy::before(&upstream).await;
+    let mut client = proxy.client().await;
+    let status = client.model_infer(infer("echo", "large", "")).await.expect_err("is too large");
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(status.metadata().get("modelring-reason").expect("is set"), "TL");
+    client.model_infer(infer("echo", "", "")).await.expect("the connection lives");
+    proxy.stop().await;
+}
+
+#[tokio::test]
 async fn a_server_that_refuses_connections_is_passed_over() {
     let upstream = Upstream::start().await;
     let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("binds").local_addr().expect("is bound");

@@ -31,6 +31,8 @@ pub(crate) struct Seen {
     pub(crate) cancelled: AtomicUsize,
     /// Calls that run at this moment.
     pub(crate) running: AtomicUsize,
+    /// The model name of every message, in order.
+    pub(crate) names: Mutex<Vec<String>>,
     /// The last headers.
     pub(crate) headers: Mutex<HeaderMap>,
 }
@@ -63,6 +65,10 @@ impl Upstream {
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
         let task = tokio::spawn(async move { server.serve_with_incoming(incoming).await.expect("serves") });
         Self { address, seen, task }
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.seen.names.lock().clone()
     }
 
     pub(crate) fn calls(&self) -> usize {
@@ -144,6 +150,7 @@ impl GrpcInferenceService for Service {
         let mut running = self.note(request.metadata());
         let call = self.0.calls.load(Ordering::SeqCst);
         let request = request.into_inner();
+        self.0.names.lock().push(request.model_name.clone());
         match request.id.as_str() {
             "wait" => std::future::pending().await,
             "unavailable" | "unavailable first" if request.id == "unavailable" || call == 1 => {
@@ -159,7 +166,11 @@ impl GrpcInferenceService for Service {
             _ => {}
         }
         running.finished();
+        let large = request.id == "large";
         let mut response = Response::new(echo(request));
+        if large {
+            response.get_mut().raw_output_contents = vec![vec![7; 17 << 20].into()];
+        }
         response.metadata_mut().insert("x-server", "was here".parse().expect("ascii"));
         Ok(response)
     }
@@ -171,9 +182,11 @@ impl GrpcInferenceService for Service {
         let mut running = self.note(request.metadata());
         let mut requests = request.into_inner();
         let (answers, stream) = mpsc::channel(1);
+        let seen = self.0.clone();
         tokio::spawn(async move {
             while let Some(request) = requests.next().await {
                 let Ok(request) = request else { return };
+                seen.names.lock().push(request.model_name.clone());
                 let copies = request.id.strip_prefix("copies ").map_or(1, |n| n.parse::<usize>().expect("a number"));
                 for _ in 0..copies {
                     let infer_response = Some(echo(request.clone()));
