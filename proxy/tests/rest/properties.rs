@@ -99,12 +99,10 @@ proptest! {
     fn json_comes_back_as_it_went(tensor in tensor(), nested in any::<bool>()) {
         let encoded = response::encode(&answer(&tensor), &OutputForm::default()).unwrap();
         let mut json = as_request(&encoded.body);
-        if nested {
+        // serde_json, by which the test nests, may be off by one in the last digit of an f64.
+        if nested && tensor.datatype != Datatype::Fp64 {
             let mut value: serde_json::Value = serde_json::from_slice(&json).unwrap();
-            // Numbers of serde_json are f64 and u64; f32 and the rest fit them, and FP64 is not rounded by it.
-            prop_assume!(tensor.datatype != Datatype::Fp64);
             let data = value["inputs"][0]["data"].as_array().unwrap().clone();
-            prop_assume!(!data.is_empty() || tensor.shape.len() == 1);
             value["inputs"][0]["data"] = nest(&mut data.into_iter(), &tensor.shape);
             json = serde_json::to_vec(&value).unwrap();
         }
