@@ -19,25 +19,6 @@ struct Body<'a> {
     message: &'a str,
 }
 
-/// The HTTP status of a gRPC code.
-#[must_use]
-pub fn http_status(code: u32) -> u16 {
-    match code {
-        0 => 200,
-        1 => 499,
-        3 | 9 | 11 => 400,
-        4 => 504,
-        5 => 404,
-        6 | 10 => 409,
-        7 => 403,
-        8 => 429,
-        12 => 501,
-        14 => 503,
-        16 => 401,
-        _ => 500,
-    }
-}
-
 /// The answer's JSON body.
 #[must_use]
 pub fn body(answer: &Answer) -> Vec<u8> {

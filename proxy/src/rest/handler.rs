@@ -258,9 +258,7 @@ fn json(body: Vec<u8>) -> HttpResponse {
 }
 
 fn refusal(answer: &Answer) -> HttpResponse {
-    // A status of the model server has no other HTTP status than that of its code.
-    let status = if answer.reason.is_some() { answer.http } else { error::http_status(answer.code) };
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status = StatusCode::from_u16(answer.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response =
         HttpResponse { headers: error::headers(answer), ..HttpResponse::new(status, error::body(answer)) };
     response.headers.insert(header::CONTENT_TYPE, JSON);

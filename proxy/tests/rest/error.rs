@@ -38,13 +38,13 @@ fn grpc_codes_have_their_http_status() {
         (99, 500),
     ];
     for (code, status) in table {
-        assert_eq!(error::http_status(code), status, "{code}");
+        assert_eq!(Answer::status(code, "").http, status, "{code}");
     }
 }
 
 #[test]
 fn a_401_challenges() {
-    let answer = Answer { code: 16, http: 401, reason: None, text: "who\r\nare you".to_owned(), retry_after: None };
+    let answer = Answer::status(16, "who\r\nare you");
     assert_eq!(error::headers(&answer)["www-authenticate"], "who  are you");
     assert!(error::headers(&Answer::new(Reason::NM, "x")).get("www-authenticate").is_none());
 }

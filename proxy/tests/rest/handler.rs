@@ -317,8 +317,7 @@ async fn what_the_call_ends_with_is_the_answer() {
 
 #[tokio::test]
 async fn a_status_of_the_model_server_keeps_its_code() {
-    let unimplemented =
-        Answer { code: 12, http: 0, reason: None, text: "unknown service".to_owned(), retry_after: None };
+    let unimplemented = Answer::status(12, "unknown service");
     let server = Server { fails: Some(unimplemented), ..Server::new() };
     let response = infer(&server, &[], SMALL).await;
     assert_eq!(response.status, 501);
