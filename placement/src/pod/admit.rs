@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::{
     Action, CopyState, Pod,
     entry::{Cause, Entry, Held, Load, Sizing, Stage, Wanted},
-    room::{Demand, Refused, Room, Step},
+    refusal::Refused,
+    room::{Demand, Room, Step},
 };
 use crate::{id::ModelId, pod::Why, time::Time};
 

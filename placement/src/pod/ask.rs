@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     CopyState, ModelRef, Pod, Refusal, Told, WaiterId, Why,
     entry::{Held, Stage, Want, Wanted},
-    room::{Demand, Refused, Room},
+    refusal::Refused,
+    room::{Demand, Room},
     text::Seconds,
 };
 use crate::{

@@ -24,10 +24,7 @@ impl Leases {
     pub(super) fn ping(&mut self, watcher: WatcherId, now: Time) {
         let ping = self.pings.entry(watcher).or_insert(now);
         *ping = now.max(*ping);
-    }
-
-    /// Forgets leases that have run out.
-    pub(super) fn prune(&mut self, now: Time) {
+        // Leases that have run out say nothing any more.
         self.pings.retain(|_, ping| *ping + LEASE > now);
     }
 

@@ -17,8 +17,10 @@
 //! | `ask` | whether an ask is answered, joins, queues or is refused |
 //! | `queue` | whose turn it is |
 //! | `admit` | when the first of the queue gets its place |
-//! | `room` | what may go for it, or why it is refused |
-//! | `load` | what follows from the answers of storage and server, and from their silence |
+//! | `room` | what may go for it |
+//! | `refusal` | why it gets none, and when to ask again |
+//! | `load` | what follows from the answers of storage and server |
+//! | `expire` | what follows from their silence, and what no longer counts |
 //! | `drain` | when a draining copy is unloaded, and what calls that off |
 //! | `overrun` | what goes when a model turned out larger than its reservation |
 //! | `usage` | what use, hints and reports of proxies change |
@@ -30,11 +32,13 @@ mod ask;
 mod drain;
 mod entry;
 mod event;
+mod expire;
 mod failure;
 mod lease;
 mod load;
 mod overrun;
 mod queue;
+mod refusal;
 mod room;
 mod server;
 mod text;
@@ -128,7 +132,13 @@ impl Pod {
         match event {
             Event::Ask { waiter, model, why, replaces } => self.ask(now, waiter, model, why, replaces),
             Event::WaiterGone(waiter) => self.waiter_gone(now, waiter),
-            Event::Ping(watcher) => self.leases.ping(watcher, now),
+            Event::Ping(watcher) => {
+                self.leases.ping(watcher, now);
+                if self.wake.is_none_or(|at| at > now) {
+                    // By far the most frequent event, and it only puts off what drains wait for.
+                    return Vec::new();
+                }
+            }
             Event::Touches { touches, .. } => self.touches(now, &touches),
             Event::Missing { model, boot, seq } => self.missing(&model, boot, seq),
             Event::DrainAck { watcher, model, boot, seq } => self.drain_ack(watcher, &model, boot, seq),
@@ -216,7 +226,9 @@ impl Pod {
 
     /// Everything that follows from the new state and the time.
     fn advance(&mut self, now: Time) {
-        self.expire(now);
+        if self.wake.is_some_and(|at| at <= now) {
+            self.expire(now);
+        }
         self.call_off_by_hints(now);
         self.drain_gone(now);
         self.relieve_overrun(now);

@@ -1,4 +1,4 @@
-//! What may go for a load, or why it gets no place.
+//! What may go for a load.
 //!
 //! Never a kept copy. Not one that a proxy reported in flight within the last 3 s, and not a young one, with two
 //! exceptions: the copy that the load replaces, and, for a load that callers wait for and that finds no other victim, a
@@ -8,10 +8,9 @@
 use std::time::Duration;
 
 use super::{
-    Pod, Refusal, Told, Why,
-    ask::SOON,
+    Pod, Why,
     entry::{Copy, Held, Load, Stage, Wanted},
-    text::{Seconds, Size},
+    refusal::Refused,
 };
 use crate::{
     evict::{self, Candidate, Rank},
@@ -21,10 +20,6 @@ use crate::{
 
 /// How long a report of a call in flight protects a copy.
 const IN_FLIGHT: Duration = Duration::from_secs(3);
-/// When to ask again where only control can change something.
-const PINNED: Duration = Duration::from_secs(5);
-/// The least time after which asking again makes sense.
-const LEAST_RETRY: Duration = Duration::from_millis(50);
 
 /// A load that needs a place.
 pub(super) struct Demand<'a> {
@@ -52,12 +47,6 @@ pub(super) enum Step {
     Disown(ModelId),
     /// Drain a copy; firm = whatever happens.
     Drain { model: ModelId, firm: bool },
-}
-
-pub(super) struct Refused {
-    pub(super) refusal: Refusal,
-    pub(super) retry_after: Option<Duration>,
-    pub(super) text: String,
 }
 
 /// What is chosen to go, until it is enough.
@@ -170,57 +159,6 @@ impl Pod {
         })
     }
 
-    fn refusal(&self, demand: &Demand<'_>, candidates: &[Candidate<'_>], coming: u64, now: Time) -> Refused {
-        let kept = self.kept_bytes();
-        let sum = |of: &dyn Fn(&Candidate<'_>) -> bool| -> u64 {
-            candidates.iter().filter(|candidate| of(candidate)).map(|candidate| candidate.bytes).sum()
-        };
-        let in_flight = sum(&|candidate| candidate.in_flight_until > now);
-        let young = sum(&|candidate| candidate.in_flight_until <= now && candidate.young_until > now);
-        let ledger = &self.ledger;
-        let text = format!(
-            "needs {} of {}, of which {} are free, {} being freed, {} idle, {} used too recently, {} in flight, \
-             {} kept and {} promised to other loads",
-            Size(demand.bytes),
-            Size(ledger.capacity()),
-            Size(ledger.free()),
-            Size(coming),
-            Size(sum(&|candidate| candidate.free_at() <= now)),
-            Size(young),
-            Size(in_flight),
-            Size(kept),
-            Size(ledger.reserved()),
-        );
-        if demand.bytes.saturating_add(kept) > ledger.capacity() {
-            return Refused { refusal: Refusal::Pinned, retry_after: Some(PINNED), text };
-        }
-        let short = ledger.shortage(demand.bytes).saturating_sub(coming);
-        let retry_after = Self::room_at(demand, candidates, short).map(|at| at.since(now).max(LEAST_RETRY));
-        let refusal = if young > 0 && demand.why != Why::Ahead { Refusal::Churn } else { Refusal::Full };
-        let text = match retry_after {
-            Some(after) if refusal == Refusal::Churn => format!("{text}; room can be made in {}", Seconds(after)),
-            _ => text,
-        };
-        Refused { refusal, retry_after: Some(retry_after.unwrap_or(SOON)), text }
-    }
-
-    /// When the copies that are protected now leave enough room, if none is used again.
-    fn room_at(demand: &Demand<'_>, candidates: &[Candidate<'_>], short: u64) -> Option<Time> {
-        let mut ends: Vec<_> = candidates
-            .iter()
-            .map(|candidate| {
-                let yields_at = if demand.why == Why::Waiter { candidate.yields_at } else { Time::NEVER };
-                (candidate.free_at().min(yields_at), candidate.bytes)
-            })
-            .collect();
-        ends.sort_unstable();
-        let mut freed = 0_u64;
-        ends.into_iter().find_map(|(at, bytes)| {
-            freed += bytes;
-            (freed >= short).then_some(at)
-        })
-    }
-
     /// Bytes of copies that never go.
     pub(super) fn kept_bytes(&self) -> u64 {
         let kept = self.entries.iter().filter_map(|(model, entry)| match &entry.held {
@@ -270,21 +208,5 @@ impl From<Choice> for Room {
         });
         let steps: Vec<_> = needed.collect();
         if steps.is_empty() { Self::Coming } else { Self::Make(steps) }
-    }
-}
-
-// === impl Refused ===
-
-impl Refused {
-    /// The server takes no load any more.
-    pub(super) fn stuck() -> Self {
-        let text = "the model server answers none of the loads that it was sent".to_owned();
-        Self { refusal: Refusal::Full, retry_after: Some(PINNED), text }
-    }
-}
-
-impl From<Refused> for Told {
-    fn from(Refused { refusal, retry_after, text }: Refused) -> Self {
-        Self::Refused { refusal, retry_after, text }
     }
 }

@@ -4,7 +4,7 @@ use super::{
     Action, CopyState, ModelId, Pod, Refusal, Server, ServerLife, ServerLimits, Told,
     ask::SOON,
     entry::{Held, Stage},
-    room::Refused,
+    refusal::Refused,
 };
 use crate::ledger::Ledger;
 

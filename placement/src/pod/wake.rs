@@ -4,7 +4,7 @@ use super::{
     CopyState, HOT, HUNG_AFTER, Pod,
     admit::SLOW,
     entry::{Cause, Entry, Held, KEPT_UNASKED, Load, Sizing, Stage, Wanted},
-    load::PULL_TIMEOUTS,
+    expire::PULL_TIMEOUTS,
 };
 use crate::{id::ModelId, time::Time};
 

@@ -6,4 +6,8 @@ mod failures;
 mod kit;
 mod leaving;
 mod loads;
+mod properties;
+mod proxy;
+mod server;
 mod traces;
+mod world;
