@@ -1,4 +1,4 @@
-//! What follows from the answers of storage and server, and from their silence.
+//! What follows from the answers of storage and server.
 //!
 //! A load that was sent stays charged and keeps its slot until the server has answered, whatever became of its waiters
 //! or its timeout; after a failed or timed-out load an unload is sent, so that server and account agree.

@@ -1,4 +1,4 @@
-//! Why a load gets no place, and when asking again makes sense.
+//! Why a load gets no place, and when to ask again.
 
 use std::time::Duration;
 
