@@ -85,20 +85,22 @@ impl Pod {
         }
     }
 
-    /// What is ready elsewhere is not used here any more; what no longer is, is used again.
+    /// What control calls surplus is ready elsewhere and not used here any more, until it is asked for here or kept. That
+    /// later hints do not name it means nothing: a copy that drains is not one of the ready ones that control counts.
     pub(super) fn drain_for_leaving(&mut self, now: Time) {
         if !self.leaving || self.ledger.overrun() > 0 {
             return;
         }
-        let elsewhere =
-            |pod: &Self, model: &ModelId| pod.hints.rank(model) != Rank::Ordinary && !pod.hints.keeps(model);
         self.drain_all(
             now,
-            |pod, model, copy| elsewhere(pod, model) && copy.last_asked < pod.hints.since,
+            |pod, model, copy| {
+                let elsewhere = pod.hints.rank(model) != Rank::Ordinary && !pod.hints.keeps(model);
+                elsewhere && copy.last_asked < pod.hints.since
+            },
             || Cause::Leave { done: false },
         );
-        let only_here = self.drains(|pod, model, drain| !drain.evicts() && !elsewhere(pod, model));
-        for model in only_here {
+        let kept = self.drains(|pod, model, drain| !drain.evicts() && pod.hints.keeps(model));
+        for model in kept {
             self.call_off(now, &model);
         }
     }

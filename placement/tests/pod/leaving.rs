@@ -56,11 +56,13 @@ fn a_copy_that_is_lost_elsewhere_is_ready_here_again() {
     kit.ping("p1");
     kit.hint(1, &[], &["hot"], &[]);
     kit.ack("p1", "hot", kit.seq("hot"));
-    kit.hint(1, &[], &[], &[]);
+    kit.hint(1, &["hot"], &[], &[]);
     assert_eq!(kit.state("hot"), "READY");
     kit.wait(secs(1));
     kit.hint(1, &[], &["hot"], &[]);
     assert_eq!(kit.state("hot"), "LEAVING");
+    kit.hint(1, &[], &[], &[]);
+    assert_eq!(kit.state("hot"), "LEAVING", "control counts ready copies only, and this one drains");
     let waiter = kit.ask("hot");
     assert_eq!(kit.state("hot"), "READY", "somebody does not find it elsewhere");
     assert!(matches!(kit.told(waiter), Some(Told::Loaded { .. })));
