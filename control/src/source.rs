@@ -20,6 +20,8 @@ pub struct Desired {
     pub config: Option<String>,
     /// Agents to dial, by address.
     pub instances: BTreeMap<String, InstanceSpec>,
+    /// Counts the changes of the storage Secret: what failed or found no place may be tried again.
+    pub storage_changes: u64,
     /// Something could not be read that was not read before either: what is missing may be in it, and is no removal.
     pub incomplete: bool,
     /// What could not be read; the objects concerned keep their last good state.

@@ -20,13 +20,16 @@ use crate::{
     time::Time,
 };
 
+/// Between the switch and the ask for the place: the agent is to hear first that the old model is no longer kept.
+const UNPIN: Duration = Duration::from_secs(1);
+
 /// State of one vmodel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VModel {
     active: ModelId,
     before: Option<ModelId>,
     phase: Phase,
-    /// The active model was taken back after its place was given away: it is to be loaded again.
+    /// The active model was taken back after its place was given away: until this update is over it is to have a copy.
     restoring: bool,
 }
 
@@ -54,8 +57,8 @@ struct Update {
 enum Room {
     /// Not tried.
     Untried,
-    /// The table has switched; every proxy is to acknowledge before the place is asked for.
-    Announced(InstanceId),
+    /// The table has switched at this time; every proxy is to acknowledge before the place is asked for.
+    Announced(InstanceId, Time),
     /// The place is asked for.
     Asked(InstanceId),
     /// Tried, whatever came of it.
@@ -88,8 +91,6 @@ pub struct Facts<'a> {
     pub active: Copies,
     /// Copies of the wanted model.
     pub target: Copies,
-    /// Copies of the model before.
-    pub before: Copies,
     /// An instance on which the active model is ready and the wanted one may be placed.
     pub place: Option<&'a InstanceId>,
     /// Whether all connected proxies have acknowledged the last change of this vmodel.
@@ -159,7 +160,7 @@ impl VModel {
     /// Whether nothing is on.
     #[must_use]
     pub fn is_steady(&self) -> bool {
-        self.phase == Phase::Steady && !self.restoring
+        self.phase == Phase::Steady
     }
 
     /// Copies on which the new model is to be ready.
@@ -184,9 +185,8 @@ impl VModel {
     #[must_use]
     pub fn needs(&self, model: &ModelId) -> u32 {
         match &self.phase {
-            // What is taken back is loaded before anything else is tried in its place.
-            _ if self.restoring => u32::from(self.active == *model),
             Phase::Preparing(update) if update.target == *model => update.goal,
+            Phase::Preparing(_) if self.restoring && self.active == *model => 1,
             // The new one must become READY before the one before can go.
             Phase::Switched(update) if self.active == *model && update.room == Room::Tried => 1,
             _ => 0,
@@ -204,7 +204,6 @@ impl VModel {
     #[must_use]
     pub fn step(&self, facts: &Facts<'_>) -> (Self, Option<Order>) {
         let mut next = self.clone();
-        next.restoring &= facts.active.ready == 0;
         let order = match &self.phase {
             Phase::Steady => {
                 if *facts.wanted != self.active {
@@ -227,6 +226,7 @@ impl VModel {
     }
 
     fn begin(&mut self, facts: &Facts<'_>) {
+        self.restoring = false;
         let goal = facts.active.ready.min(facts.max_copies.unwrap_or(u32::MAX)).max(1);
         let update = Update { target: facts.wanted.clone(), goal, since: facts.now, room: Room::Untried };
         self.phase = Phase::Preparing(update);
@@ -235,6 +235,7 @@ impl VModel {
     fn prepare(&mut self, update: &Update, facts: &Facts<'_>) -> Option<Order> {
         if *facts.wanted == self.active {
             self.phase = Phase::Steady;
+            self.restoring = false;
             return None;
         }
         if *facts.wanted != update.target {
@@ -257,7 +258,7 @@ impl VModel {
                 Some(self.make_room(place, &update.target, &self.active))
             }
             (Room::Untried, Some(place)) if short && facts.active.ready == 1 => {
-                self.switch(update.clone(), Room::Announced(place.clone()));
+                self.switch(update.clone(), Room::Announced(place.clone(), facts.now));
                 None
             }
             (Room::Asked(_), _) if facts.room.is_some() => {
@@ -271,36 +272,36 @@ impl VModel {
     fn settle(&mut self, update: &Update, facts: &Facts<'_>) -> Option<Order> {
         let before = self.before.clone().expect("a switched vmodel keeps the model before");
         let served = facts.active.ready >= 1;
-        match &update.room {
-            Room::Announced(place) if !served && facts.acknowledged && *facts.wanted == self.active => {
-                self.phase = Phase::Switched(Update { room: Room::Asked(place.clone()), ..update.clone() });
-                return Some(self.make_room(place, &update.target, &before));
-            }
-            Room::Asked(_) | Room::Announced(_) if !served && *facts.wanted == self.active => {
-                if facts.room == Some(false) && !facts.unknown && matches!(update.room, Room::Asked(_)) {
+        let asked_for = *facts.wanted == self.active;
+        let room = |room| Phase::Switched(Update { room, ..update.clone() });
+        if !served && asked_for {
+            match (&update.room, facts.room) {
+                (Room::Announced(place, since), _) if facts.acknowledged && facts.now.since(*since) >= UNPIN => {
+                    self.phase = room(Room::Asked(place.clone()));
+                    return Some(self.make_room(place, &update.target, &before));
+                }
+                (Room::Asked(_), Some(false)) if !facts.unknown => {
                     self.active = before;
                     self.before = None;
                     self.restoring = true;
                     self.phase = Phase::Preparing(Update { room: Room::Tried, since: facts.now, ..update.clone() });
                 }
-                return None;
+                // It was loaded and is lost again: it is kept as any other.
+                (Room::Asked(_), Some(true)) => self.phase = room(Room::Tried),
+                _ => {}
             }
-            _ => {}
+            return None;
         }
         if served && facts.acknowledged {
             self.before = None;
             self.phase = Phase::Steady;
-        } else if *facts.wanted != self.active && !served && !facts.unknown && facts.before.ready >= 1 {
-            // Another change while this one is not through: the one before still answers.
+        } else if !served && !facts.unknown {
+            // Another change while this one is not through: it begins from the model before.
             self.active = before;
             self.before = None;
             self.phase = Phase::Steady;
-        } else if *facts.wanted == before && !served && !facts.unknown {
-            self.active = before;
-            self.before = None;
-            self.phase = Phase::Steady;
-        } else if !matches!(update.room, Room::Tried) && (served || *facts.wanted != self.active) {
-            self.phase = Phase::Switched(Update { room: Room::Tried, ..update.clone() });
+        } else if served {
+            self.phase = room(Room::Tried);
         }
         None
     }

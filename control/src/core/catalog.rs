@@ -1,7 +1,10 @@
 //! The desired state, understood: what each InferenceService asks for, the classes, the settings. What cannot be
 //! understood is noted, and what was understood before stays.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use crate::{
     Error,
@@ -22,6 +25,7 @@ pub(super) struct Catalog {
     /// Agents to dial, by address.
     pub(super) instances: BTreeMap<String, InstanceSpec>,
     pub(super) notices: Vec<Notice>,
+    pub(super) storage_changes: u64,
     /// Services of a control before this one that no manifest has named yet; `None` before the first state.
     unread: Option<BTreeSet<String>>,
 }
@@ -76,8 +80,30 @@ impl Catalog {
         let labels = RuntimeLabels::of(desired, built_in, settings.rest);
         let mut instances = desired.instances.clone();
         instances.extend(more_instances.iter().cloned());
-        Self { services, labels, settings, instances, notices, unread: Some(unread) }
+        instances.retain(|address, _| {
+            let plain = is_loopback(address);
+            if !plain {
+                let text = "it is no loopback address: internal ports need mTLS there, so it is not dialled".to_owned();
+                notices.push(Notice { subject: format!("instance/{address}"), text });
+            }
+            plain
+        });
+        Self {
+            services,
+            labels,
+            settings,
+            instances,
+            notices,
+            storage_changes: desired.storage_changes,
+            unread: Some(unread),
+        }
     }
+}
+
+/// Whether an address `host:port` is on this machine alone.
+fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host == "localhost" || address.parse::<SocketAddr>().is_ok_and(|address| address.ip().to_canonical().is_loopback())
 }
 
 /// What a record says of an InferenceService that cannot be read.

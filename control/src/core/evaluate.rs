@@ -38,6 +38,8 @@ pub(super) struct Want {
     pub(super) least: u32,
     /// As many are never to be evicted.
     pub(super) pinned: u32,
+    /// This one may be.
+    pub(super) spare: Option<InstanceId>,
 }
 
 // === impl Core ===
@@ -49,7 +51,7 @@ impl Core {
         self.waits = false;
         let Some(catalog) = self.catalog.take() else { return };
         let now = self.now();
-        let all_said = self.fleet.agents.values().all(|agent| agent.view.known());
+        let all_said = self.fleet.agents.values().all(|agent| agent.is_live(now));
         if self.published.is_first() && !all_said && now.since(Time::ZERO) < FIRST_TABLE {
             self.waits = true;
         } else {
@@ -95,8 +97,12 @@ impl Core {
         let memory = self.memory.clone();
         self.services.retain(&*memory, |name| catalog.services.contains_key(name));
         for (name, wanted) in &catalog.services {
+            if self.services.is_as_asked(name, wanted) {
+                self.explain(catalog, sight, name);
+                continue;
+            }
             let of_wanted = catalog.labels.serving(&wanted.model.model_type);
-            let restart_unknown = self.fleet.of_class(&of_wanted).any(|agent| !agent.view.known());
+            let restart_unknown = self.fleet.of_class(&of_wanted).any(|agent| !agent.is_live(sight.now));
             let ready =
                 |kept: &KeptModel| sight.copies.get(kept.id.as_str()).is_some_and(|copies| !copies.ready.is_empty());
             self.services.begin(sight.now, name, wanted, |record| Restart {
@@ -163,8 +169,7 @@ impl Core {
         let active = service.vmodel.active();
         let of_active =
             service.models.get(active).map(|kept| catalog.labels.serving(&kept.model_type)).unwrap_or_default();
-        let unknown =
-            self.fleet.of_class(of_wanted).chain(self.fleet.of_class(&of_active)).any(|agent| agent.is_unknown());
+        let unknown = self.fleet.of_class(of_wanted).chain(self.fleet.of_class(&of_active)).any(|agent| agent.dialling);
         let fits = |id: &&InstanceId| {
             let runtime = sight.instances.get(id.as_str()).map(|instance| &instance.runtime);
             let stays = sight.members.get(*id).is_some_and(|member| !member.leaving);
@@ -188,10 +193,14 @@ impl Core {
                 let most = service.limits.max.unwrap_or(u32::MAX);
                 let needs = service.vmodel.needs(model).min(most);
                 let is_active = model == service.vmodel.active();
+                let ready = sight.copies.get(model).map_or(0, |copies| copies.ready.len());
                 let (copies, pinned) = if is_active {
                     let demand = self.demand.get(model).map_or(0, |demand| demand.copies(sight.now));
                     let first = !self.settled.contains(model);
-                    (copies::want(service.limits, demand, first).max(needs), service.limits.min)
+                    // A model whose successor is prepared is not evicted for it.
+                    let kept = if service.vmodel.target().is_some() { ready } else { 0 };
+                    let pinned = service.limits.min.max(u32::try_from(kept).unwrap_or(u32::MAX));
+                    (copies::want(service.limits, demand, first).max(needs), pinned)
                 } else {
                     (needs, 0)
                 };
@@ -202,8 +211,10 @@ impl Core {
                     kept: kept.clone(),
                     runtimes: catalog.labels.serving(&kept.model_type),
                     copies,
-                    least: needs.max(pinned).max(first),
+                    least: needs.max(if is_active { service.limits.min } else { 0 }).max(first),
                     pinned,
+                    // Of several one may make room.
+                    spare: service.place.clone().filter(|_| is_active && ready >= 2),
                 });
             }
         }

@@ -30,7 +30,7 @@ pub(super) struct Agent {
     pub(super) view: AgentView,
     pub(super) ledger: LedgerState,
     pub(super) hello: Option<Hello>,
-    /// Nothing is known of it, and it may yet speak: neither refused nor heard.
+    /// It may hold copies that are not seen: it is being dialled, or has not yet said all under a lease.
     pub(super) dialling: bool,
     /// What is wrong with it.
     pub(super) trouble: Option<String>,
@@ -71,30 +71,25 @@ impl Agent {
         self.view.known() && now < self.view.lease_until()
     }
 
-    /// Whether it may hold copies that are not seen.
-    pub(super) fn is_unknown(&self) -> bool {
-        self.dialling || (self.hello.is_some() && self.view.boot().is_some() && !self.view.known())
-    }
-
     /// Takes in what happened on its watch.
     pub(super) fn hear(&mut self, now: Time, heard: Heard, namespace: &str) {
-        let mut view = |event| drop(self.view.handle(now, event));
+        let view = |view: &mut AgentView, event| drop(view.handle(now, event));
         match heard {
-            Heard::PingSent(n) => view(ViewEvent::PingSent(n)),
-            Heard::Ended => view(ViewEvent::Ended),
+            Heard::PingSent(n) => view(&mut self.view, ViewEvent::PingSent(n)),
+            Heard::Ended => view(&mut self.view, ViewEvent::Ended),
             Heard::Unreachable(text) | Heard::Refused(text) => {
-                view(ViewEvent::Refused);
+                view(&mut self.view, ViewEvent::Refused);
                 self.dialling = false;
                 self.trouble = Some(format!("it cannot be watched: {text}"));
             }
             Heard::Said(event) => match wire::said(now, event) {
                 wire::Said::View(event) => {
-                    view(event);
-                    self.dialling &= !self.view.known();
+                    view(&mut self.view, event);
+                    self.dialling &= !self.is_live(now);
                 }
                 wire::Said::Ledger(ledger) => self.ledger = ledger,
                 wire::Said::Hello(hello) => {
-                    view(ViewEvent::Hello { boot: hello.boot_id });
+                    view(&mut self.view, ViewEvent::Hello { boot: hello.boot_id });
                     self.trouble = trouble(&hello, &self.spec, namespace);
                     self.hello = Some(*hello);
                     self.dialling = true;

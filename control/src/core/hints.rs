@@ -34,11 +34,11 @@ impl Core {
             let position = |id: &InstanceId| order.iter().position(|other| other == id).unwrap_or(usize::MAX);
             let mut ready = copies.ready.clone();
             ready.sort_by_key(|id| (position(id), id.clone()));
-            for id in ready.iter().take(want.pinned as usize) {
+            for id in ready.iter().filter(|id| want.spare.as_ref() != Some(*id)).take(want.pinned as usize) {
                 lists.entry(id.clone()).or_default().keep.insert(want.model.clone());
             }
             // Where an instance has not said what it holds, too little is known to call a copy one too many.
-            if self.fleet.of_class(&want.runtimes).any(|agent| agent.is_unknown()) {
+            if self.fleet.of_class(&want.runtimes).any(|agent| agent.dialling) {
                 continue;
             }
             for id in ready.iter().skip(want.copies.max(1) as usize) {

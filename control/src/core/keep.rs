@@ -1,6 +1,8 @@
 //! Keeps the wanted copies: asks the next candidates of each model that has fewer, and again when a refusal or a failure
 //! no longer counts.
 
+use std::collections::HashSet;
+
 use modelring_placement::{
     id::{InstanceId, ModelId},
     ring::{RingParameters, place_next},
@@ -10,7 +12,7 @@ use modelring_proto::v1::{LoadRequest, load_request::Why};
 use super::{
     Core, Event, LOAD_BUDGET,
     asks::Asks,
-    dial,
+    dial::{self, Answer},
     evaluate::{Sight, Want},
     fleet::Fleet,
     publish::RING,
@@ -58,6 +60,9 @@ impl Fleet {
 
 impl Core {
     pub(super) fn keep(&mut self, sight: &Sight, wants: &[Want]) {
+        let present = self.fleet.present(&self.namespace).into_iter();
+        let live: HashSet<InstanceId> =
+            present.filter(|(_, (_, agent))| agent.is_live(sight.now)).map(|(id, _)| id).collect();
         for want in wants.iter().filter(|want| want.copies > 0) {
             let copies = sight.copies.get(&want.model).cloned().unwrap_or_default();
             let mut held: Vec<InstanceId> = copies.ready.iter().chain(&copies.moving).cloned().collect();
@@ -70,13 +75,6 @@ impl Core {
             }
             // What is missing may be had later: a refusal ends, an instance comes.
             self.waits = true;
-            let live: Vec<InstanceId> = self
-                .fleet
-                .present(&self.namespace)
-                .into_iter()
-                .filter(|(_, (_, agent))| agent.is_live(sight.now))
-                .map(|(id, _)| id)
-                .collect();
             let mut order = self.fleet.order(sight, &want.runtimes, &want.model);
             order.retain(|id| {
                 live.contains(id)
@@ -135,7 +133,12 @@ impl Core {
         load_timeout: std::time::Duration,
         makes_room_for: Option<String>,
     ) {
-        let Some(agent) = self.fleet.agent_mut(&instance) else { return };
+        let Some(agent) = self.fleet.agent_mut(&instance) else {
+            if let Some(service) = makes_room_for {
+                self.services.room_answer(&service, &Answer::Lost("the instance is gone".to_owned()));
+            }
+            return;
+        };
         let (channel, events) = (agent.channel.clone(), self.events.clone());
         let place = (model, instance);
         self.asks.begin(place.clone());

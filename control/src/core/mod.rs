@@ -192,6 +192,9 @@ impl Core {
     fn desired(&mut self, desired: &Desired) {
         let last = self.catalog.take().unwrap_or_default();
         let catalog = last.next(desired, &self.built_in, &self.config.instances, &self.services.records);
+        if catalog.storage_changes != last.storage_changes {
+            self.services.services.values_mut().for_each(|service| service.vmodel.forget_tries());
+        }
         self.dial(&catalog);
         self.catalog = Some(catalog);
         self.dirty = true;

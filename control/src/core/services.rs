@@ -39,6 +39,8 @@ pub(super) struct Service {
     pub(super) changed_at: Option<u64>,
     /// What came of the room that was asked for.
     pub(super) room: Option<Result<(), String>>,
+    /// An instance where the new model may take the place of the old one.
+    pub(super) place: Option<InstanceId>,
     /// What keeps it from being right, for people.
     pub(super) trouble: Option<String>,
 }
@@ -81,7 +83,18 @@ impl Services {
                 None => VModel::new(id(&wanted.model)),
             };
             let (limits, load_timeout) = (Limits::default(), None);
-            Service { vmodel, models, limits, load_timeout, changed_at: None, room: None, trouble: None }
+            Service { vmodel, models, limits, load_timeout, changed_at: None, room: None, place: None, trouble: None }
+        })
+    }
+
+    /// Whether nothing is on with a service and it is just as the manifest says.
+    pub(super) fn is_as_asked(&self, name: &str, wanted: &Converted) -> bool {
+        self.services.get(name).is_some_and(|service| {
+            service.vmodel.is_steady()
+                && service.vmodel.active().as_str() == wanted.model.id
+                && service.limits == Limits { min: wanted.min_copies, max: wanted.max_copies }
+                && service.load_timeout == wanted.load_timeout
+                && self.records.contains_key(name)
         })
     }
 
@@ -131,7 +144,6 @@ impl Services {
             load_timeout: seen.load_timeout,
             active: (seen.copies)(service.vmodel.active()),
             target: (seen.copies)(&wanted),
-            before: service.vmodel.before().map(seen.copies).unwrap_or_default(),
             place: seen.place.as_ref(),
             acknowledged: seen.acknowledged,
             room: service.room.as_ref().map(Result::is_ok),

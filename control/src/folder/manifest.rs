@@ -24,8 +24,8 @@ const GROUP: &str = "serving.kserve.io/";
 #[derive(Clone, Debug)]
 pub(super) enum Object {
     Service(Box<InferenceService>),
-    Runtime(ServingRuntime),
-    ClusterRuntime(ClusterServingRuntime),
+    Runtime(Box<ServingRuntime>),
+    ClusterRuntime(Box<ClusterServingRuntime>),
     /// The settings document.
     Settings(String),
     /// The entries of the storage Secret.
@@ -171,10 +171,10 @@ impl Document<'_> {
                 read("InferenceService", name, Object::Service(Box::new(self.read()?)))
             }
             ("serving.kserve.io/v1alpha1", "ServingRuntime") => {
-                read("ServingRuntime", name, Object::Runtime(self.read()?))
+                read("ServingRuntime", name, Object::Runtime(Box::new(self.read()?)))
             }
             ("serving.kserve.io/v1alpha1", "ClusterServingRuntime") => {
-                read("ClusterServingRuntime", name, Object::ClusterRuntime(self.read()?))
+                read("ClusterServingRuntime", name, Object::ClusterRuntime(Box::new(self.read()?)))
             }
             ("v1", "Secret") if name == STORAGE_SECRET => {
                 read("Secret", name, Object::Storage(storage_entries(self.read()?)))

@@ -29,6 +29,7 @@ pub(super) struct Scanner {
     folder: Option<Folder>,
     /// The storage entries as they were last written.
     storage: Option<BTreeMap<String, Vec<u8>>>,
+    storage_changes: u64,
     storage_problems: Vec<Notice>,
     retry_storage: bool,
     /// Why the last state is kept.
@@ -63,6 +64,7 @@ impl Scanner {
             seen: BTreeMap::new(),
             folder: None,
             storage: None,
+            storage_changes: 0,
             storage_problems: Vec::new(),
             retry_storage: false,
             frozen: None,
@@ -92,7 +94,9 @@ impl Scanner {
                 vec![Notice { subject: "Secret/storage-config".to_owned(), text: error.to_string() }]
             });
             self.storage = Some(storage).filter(|_| !self.retry_storage);
+            self.storage_changes += 1;
         }
+        desired.storage_changes = self.storage_changes;
         desired.notices.extend(self.storage_problems.iter().chain(&frozen).cloned());
         self.frozen = frozen;
         self.first = false;

@@ -195,8 +195,8 @@ impl From<Object> for Shared {
     fn from(object: Object) -> Self {
         match object {
             Object::Service(service) => Self::Service(Arc::from(service)),
-            Object::Runtime(runtime) => Self::Runtime(Arc::new(runtime)),
-            Object::ClusterRuntime(runtime) => Self::ClusterRuntime(Arc::new(runtime)),
+            Object::Runtime(runtime) => Self::Runtime(Arc::from(runtime)),
+            Object::ClusterRuntime(runtime) => Self::ClusterRuntime(Arc::from(runtime)),
             Object::Settings(document) => Self::Settings(document),
             Object::Storage(entries) => Self::Storage(entries),
         }
@@ -207,8 +207,8 @@ impl Shared {
     fn unless_changed(self, object: Object) -> Self {
         match (&self, &object) {
             (Self::Service(before), Object::Service(now)) if **before == **now => self,
-            (Self::Runtime(before), Object::Runtime(now)) if **before == *now => self,
-            (Self::ClusterRuntime(before), Object::ClusterRuntime(now)) if **before == *now => self,
+            (Self::Runtime(before), Object::Runtime(now)) if **before == **now => self,
+            (Self::ClusterRuntime(before), Object::ClusterRuntime(now)) if **before == **now => self,
             _ => object.into(),
         }
     }

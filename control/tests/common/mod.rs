@@ -1,5 +1,5 @@
 //! A control over a temporary folder, and a real client that holds a table as a proxy does.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "shared by tests, each of which uses its part")]
 
 pub mod agent;
 
@@ -158,7 +158,7 @@ impl Client {
         let hello = RoutesHello {
             protocol: PROTOCOL,
             role: role.into(),
-            id: "client".to_owned(),
+            id: format!("{role:?}"),
             namespace: "default".to_owned(),
             last,
         };
@@ -190,7 +190,9 @@ impl Client {
         if update.kind() != Kind::SnapshotChunk {
             self.version = version;
             if self.acknowledges {
-                self.say(Message::Ack(Ack { version: Some(version) })).await;
+                // Control may just have ended the stream.
+                let ack = Message::Ack(Ack { version: Some(version) });
+                let _ = self.say.send(ProxyMessage { message: Some(ack) }).await;
             }
         }
         Ok(())
