@@ -1,6 +1,8 @@
 //! Rule `stable-name` over a small world: instances with a few places, models that load or do not, proxies that acknowledge
 //! late. Whatever happens, the name is answered as the rule says, and in the end by the right model.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::{collections::BTreeMap, time::Duration};
 
 use modelring_placement::{
