@@ -15,6 +15,12 @@ use crate::{config::Config, error::Error, models::Models, servable::ModelFiles};
 /// Size of a model of which nothing is known, bytes; as the adapters of ModelMesh say it.
 const DEFAULT_MODEL_SIZE: u64 = 1_000_000;
 
+/// A server must have room for this many models of the default size, or it is refused (ModelMesh's rule).
+const LEAST_MODELS: u64 = 10;
+
+/// The least default size that is taken, bytes.
+const LEAST_SIZE: u64 = 8192;
+
 /// How long the purge before READY may take before the agent is told to ask again.
 const PURGE: Duration = Duration::from_secs(1);
 
@@ -43,8 +49,9 @@ impl Management {
             capacity_in_bytes: self.config.capacity,
             max_loading_concurrency: u32::try_from(self.config.loading_concurrency).unwrap_or(u32::MAX),
             model_loading_timeout_ms: u32::try_from(self.config.load_timeout.as_millis()).unwrap_or(u32::MAX),
-            default_model_size_in_bytes: DEFAULT_MODEL_SIZE,
-            runtime_version: env!("CARGO_PKG_VERSION").to_owned(),
+            default_model_size_in_bytes: DEFAULT_MODEL_SIZE.min(self.config.capacity / LEAST_MODELS).max(LEAST_SIZE),
+            // By its name an agent knows the form of the stream's answers, whatever the ServingRuntime is called.
+            runtime_version: concat!("modelring-onnx ", env!("CARGO_PKG_VERSION")).to_owned(),
             method_infos: METHODS.into_iter().map(method).collect::<HashMap<_, _>>(),
             ..RuntimeStatusResponse::default()
         }
