@@ -39,7 +39,7 @@ async fn gone_goes_out_for_every_copy_before_the_pong_to_a_ping_after_the_end_of
         server.kill();
         watcher.ping(2).await;
         let mut gone = 0;
-        watcher
+        let n = watcher
             .until("pong", |_, event| match event {
                 agent_event::Event::Copy(copy) if copy.state() == State::Gone => {
                     gone += 1;
@@ -49,7 +49,7 @@ async fn gone_goes_out_for_every_copy_before_the_pong_to_a_ping_after_the_end_of
                 _ => None,
             })
             .await;
-        assert_eq!(gone, 2, "round {round}");
+        assert_eq!((n, gone), (2, 2), "round {round}");
     }
 }
 
