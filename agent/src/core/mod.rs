@@ -6,6 +6,7 @@
 //! that the server held before the pong does.
 
 mod jobs;
+mod message;
 mod news;
 mod sizes;
 mod waiters;
@@ -14,11 +15,11 @@ mod watchers;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use modelring_placement::{
-    id::{BootId, ModelId, ModelRef, Seq, WatcherId},
-    pod::{Action, Attempt, CopyState, Event, LoadError, LoadedModel, Pod, ServerLife, WaiterId, Why},
+    id::{ModelId, WatcherId},
+    pod::{Action, Attempt, CopyState, Event, LoadedModel, Pod, ServerLife},
     time::Time,
 };
-use modelring_proto::v1::{AgentEvent, LoadEvent, Role, agent_event};
+use modelring_proto::v1::{AgentEvent, Role, agent_event};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -30,6 +31,7 @@ use crate::{
     wire,
 };
 use jobs::Jobs;
+pub(crate) use message::{Message, Sized};
 use news::LedgerNews;
 use sizes::Sizes;
 pub(crate) use waiters::UNREAD;
@@ -43,56 +45,6 @@ const MAILBOX: usize = 1024;
 const TICK: Duration = Duration::from_millis(5);
 /// Time between two looks whether a leaving agent may end.
 const LEAVING: Duration = Duration::from_millis(200);
-
-/// Something that the core is to know.
-pub(crate) enum Message {
-    /// An `EnsureLoaded` was opened.
-    Ask { waiter: WaiterId, model: ModelRef, why: Why, replaces: Option<ModelId>, events: mpsc::Sender<LoadEvent> },
-    /// Its caller has gone.
-    WaiterGone(WaiterId),
-    /// A watch stream was opened.
-    Watch(Watch),
-    /// Its watcher has gone.
-    Unwatch(StreamId),
-    /// A watcher pings.
-    Ping(StreamId, u64),
-    /// A proxy was told NOT_FOUND.
-    Missing { model: ModelId, boot: BootId, seq: Seq, asked: bool },
-    /// Something that only the pod is to know.
-    Heard(Event),
-    /// The handshake with a process of the model server is done.
-    Up(ServerLife, Arc<dyn Session>),
-    /// That process is gone.
-    Down(ServerLife),
-    /// A model was looked up.
-    Sized(ModelId, String, Attempt, Result<Sized, LoadError>),
-    /// A pull is this far.
-    Progress(ModelId, Attempt, u64, u64),
-    /// A pull has ended.
-    Pulled(ModelId, Attempt, Result<Files, LoadError>),
-    /// A load has ended.
-    Loaded {
-        model: ModelId,
-        model_type: String,
-        on_disk: u64,
-        attempt: Attempt,
-        loaded: Result<LoadedModel, LoadError>,
-    },
-    /// An unload was confirmed.
-    Unloaded(ModelId, Attempt),
-    /// The instance is to go away; answered when nobody needs it any more.
-    Leave(oneshot::Sender<()>),
-}
-
-/// What was found out about the size of a model.
-pub(crate) struct Sized {
-    /// Bytes in memory, where an earlier load or the server tells.
-    known: Option<u64>,
-    /// Bytes of its files.
-    on_disk: u64,
-    /// Bytes of a model of which nothing is known.
-    default: u64,
-}
 
 /// The task.
 pub(crate) struct Core {

@@ -1,7 +1,7 @@
 //! Where model files come from.
 //!
-//! A load goes through here in this order: the [`key`] says which [`entry`] of `storage-config` counts and overlays it
-//! with the model's parameters; the entry's type names the [`Storage`]; the [`store`] has it bring the files aside and
+//! A load goes through here in this order: the model key says which entry of `storage-config` counts and overlays it
+//! with the model's parameters; the entry's type names the [`Storage`]; the store has it bring the files aside and
 //! moves them to `<model_dir>/<model id>/` when they are whole.
 
 pub(crate) mod entry;
