@@ -115,7 +115,7 @@ impl Copy {
         let Entered::Ready { in_flight } = self.entered() else { return Entry::NotReady };
         let overtakes = || !in_line && self.queued.load(Ordering::Relaxed) > 0;
         if share > 0 && (in_flight > share + self.promised.load(Ordering::Relaxed) || overtakes()) {
-            self.leave();
+            self.take_back(share);
             self.was_saturated.store(true, Ordering::Relaxed);
             let most = QUEUE_AT_LEAST.max(share.saturating_mul(QUEUE_PER_CALL));
             let overload = self.queued.load(Ordering::Relaxed) >= most.saturating_sub(share).max(1);
@@ -242,9 +242,27 @@ impl Copy {
     fn leave(&self) {
         let left = self.word.leave();
         self.left(left);
+        self.next_turn();
+    }
+
+    /// A call that did not get in takes its increment back. It may have kept another one out for that moment.
+    fn take_back(&self, share: u32) {
+        let left = self.word.leave();
+        self.left(left);
+        if self.in_flight() < share {
+            self.next_turn();
+        }
+    }
+
+    fn next_turn(&self) {
         if self.queued.load(Ordering::Relaxed) > 0 {
             self.freed.notify_one();
         }
+    }
+
+    /// All who wait for their turn look again: there is another copy.
+    pub(super) fn look_again(&self) {
+        self.freed.notify_waiters();
     }
 
     fn left(&self, left: Left) {

@@ -225,6 +225,7 @@ impl Peer {
                 copy.ready(seen.seq, concurrency_limit, fleet.proxies());
                 copy.store(WordState::Ready);
                 fleet.loads.promise(model, || copy.promise());
+                fleet.index.with(model.as_str(), |copies| copies.iter().for_each(|copy| copy.look_again()));
                 None
             }
             CopyState::Draining { evict, .. } => {
