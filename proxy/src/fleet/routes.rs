@@ -25,6 +25,8 @@ const REPORT_AT_LEAST: Duration = Duration::from_millis(100);
 const OUTBOX: usize = 64;
 /// How long a message may wait before the stream counts as stuck.
 const STUCK: Duration = Duration::from_secs(5);
+/// How long control may take to end a stream that was refused.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// Largest update of a table, bytes.
 const LARGEST: usize = 64 << 20;
 
@@ -99,6 +101,9 @@ async fn connected(
                         send(&out, Message::Nack(v1::Nack { version, reason: refusal.to_string() })).await?;
                         // A new stream begins with a snapshot.
                         if !matches!(refusal, Refusal::Wrong(_)) {
+                            drop(out);
+                            // A stream that is dropped at once would take the refusal with it.
+                            let _ = timeout(FAREWELL, async { while let Ok(Some(_)) = updates.message().await {} }).await;
                             return Err(refusal.into());
                         }
                     }
