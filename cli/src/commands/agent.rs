@@ -1,0 +1,107 @@
+//! `modelring agent`.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::Result;
+use clap::ValueEnum;
+use modelring_agent::{Agent, config::Config};
+use modelring_placement::pod;
+
+use crate::{args::Seconds, signal::Stop};
+
+/// Settings of the agent.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where proxies and control reach this agent; port 0 = a free one
+    #[arg(long, env = "MODELRING_LISTEN", default_value = "127.0.0.1:11881", value_name = "ADDRESS")]
+    listen: SocketAddr,
+
+    /// Id of this instance [default: the pod's name, else made once and kept in the model directory]
+    #[arg(long, env = "POD_NAME", value_name = "ID")]
+    instance: Option<String>,
+
+    /// Uid of the pod [default: made once and kept in the model directory]
+    #[arg(long, env = "POD_UID", value_name = "UID")]
+    pod_uid: Option<String>,
+
+    /// Namespace
+    #[arg(long, env = "NAMESPACE", default_value = "default", value_name = "NAME")]
+    namespace: String,
+
+    /// Name of the ServingRuntime whose model server this is
+    #[arg(long, env = "MODELRING_RUNTIME", default_value = "modelring-onnx", value_name = "NAME")]
+    runtime: String,
+
+    /// Where model files are put; the model server must see the same paths
+    #[arg(long, env = "MODELRING_MODEL_DIR", default_value = "/models", value_name = "DIR")]
+    model_dir: PathBuf,
+
+    /// Folder of storage-config entries, one file a key
+    #[arg(long, env = "MODELRING_STORAGE_CONFIG", value_name = "DIR")]
+    storage_config: Option<PathBuf>,
+
+    /// Folder that storage entries of type `local` are relative to; without it `local` is an unknown type
+    #[arg(long, env = "MODELRING_LOCAL_ROOT", value_name = "DIR")]
+    local_root: Option<PathBuf>,
+
+    /// Management endpoint of the model server (mmesh.ModelRuntime): http://HOST:PORT or unix:/PATH
+    #[arg(long, env = "MODELRING_MANAGEMENT", default_value = "http://127.0.0.1:8085", value_name = "ENDPOINT")]
+    management: String,
+
+    /// Where the model server serves inference
+    #[arg(long, env = "MODELRING_DATA", default_value = "127.0.0.1:8085", value_name = "ADDRESS")]
+    data: String,
+
+    /// A copy used more recently is not evicted for another [default: 10 x the learned load time, at least 1s]
+    #[arg(long, env = "MODELRING_MIN_CHURN_AGE", value_name = "TIME")]
+    min_churn_age: Option<Seconds>,
+
+    /// Order of evictions
+    #[arg(long, env = "MODELRING_EVICTION_POLICY", value_enum, default_value_t = Eviction::Gdsf, hide_env_values = true)]
+    eviction_policy: Eviction,
+
+    /// How long a copy may drain before it is unloaded, at least 3s
+    #[arg(long, env = "MODELRING_DRAIN_TIMEOUT", default_value = "30s", value_name = "TIME")]
+    drain_timeout: Seconds,
+
+    /// How long this agent may serve on after it was asked to stop
+    #[arg(long, env = "MODELRING_GRACE", default_value = "90s", value_name = "TIME")]
+    grace: Seconds,
+}
+
+/// Order of evictions.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Eviction {
+    /// By recency, load cost and size (Greedy-Dual-Size-Frequency)
+    Gdsf,
+    /// Least recently used, as ModelMesh
+    Lru,
+}
+
+/// Serves until it is asked to stop.
+pub(crate) async fn run(args: Args) -> Result<()> {
+    let mut stop = Stop::listen()?;
+    let running = Agent::start(Config {
+        listen: args.listen,
+        instance: args.instance,
+        pod_uid: args.pod_uid,
+        namespace: args.namespace,
+        runtime: args.runtime,
+        model_dir: args.model_dir,
+        storage_config: args.storage_config,
+        local_root: args.local_root,
+        management: args.management,
+        data: args.data,
+        min_churn_age: args.min_churn_age.map(|age| age.0),
+        eviction: match args.eviction_policy {
+            Eviction::Gdsf => pod::EvictionPolicy::Gdsf,
+            Eviction::Lru => pod::EvictionPolicy::Lru,
+        },
+        drain_timeout: args.drain_timeout.0.max(Duration::from_secs(3)),
+    })
+    .await?;
+    tracing::info!(address = %running.addr, instance = %running.instance_id, "agent is up");
+    stop.asked().await;
+    running.shutdown(args.grace.0).await;
+    Ok(())
+}

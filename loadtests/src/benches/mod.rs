@@ -1,0 +1,3 @@
+//! One file for each benchmark.
+
+pub(crate) mod direct;
