@@ -1,1 +1,13 @@
-//! What the end-to-end tests share.
+//! What the end-to-end tests share: a folder of manifests, a mesh that serves it, clients, the tools of others.
+
+mod client;
+mod folder;
+mod process;
+mod tools;
+mod zipf;
+
+pub use client::{Rest, grpc};
+pub use folder::Folder;
+pub use process::Up;
+pub use tools::{grpcurl, python, python_client};
+pub use zipf::Zipf;
