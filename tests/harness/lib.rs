@@ -8,6 +8,6 @@ mod zipf;
 
 pub use client::{Rest, grpc};
 pub use folder::Folder;
-pub use process::Up;
+pub use process::{Up, binary};
 pub use tools::{grpcurl, python, python_client};
 pub use zipf::Zipf;
