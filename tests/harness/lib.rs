@@ -3,11 +3,13 @@
 mod client;
 mod folder;
 mod process;
+mod raw;
 mod tools;
 mod zipf;
 
 pub use client::{Rest, grpc};
 pub use folder::Folder;
 pub use process::{Up, binary};
+pub use raw::{RawAnswer, RawCall, framed};
 pub use tools::{grpcurl, python, python_client};
 pub use zipf::Zipf;
