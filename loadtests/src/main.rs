@@ -5,7 +5,6 @@
 
 mod benches;
 mod load;
-mod process;
 mod report;
 
 use std::process::ExitCode;

@@ -2,6 +2,7 @@
 
 mod client;
 mod folder;
+mod mesh;
 mod process;
 mod raw;
 mod tools;
@@ -9,6 +10,7 @@ mod zipf;
 
 pub use client::{Rest, grpc};
 pub use folder::Folder;
+pub use mesh::{Mesh, Process};
 pub use process::{Up, binary};
 pub use raw::{RawAnswer, RawCall, framed};
 pub use tools::{grpcurl, python, python_client};

@@ -103,16 +103,15 @@ impl Drop for Up {
     }
 }
 
-/// The binary, which lies beside the folder of this test's executable.
+/// The binary, which lies beside this executable or, for a test, beside its folder.
 ///
 /// # Panics
 /// When it was not built.
 #[must_use]
 pub fn binary() -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
-    let path = test.ancestors().nth(2).expect("a test lies in target/<profile>/deps").join("modelring");
-    assert!(path.exists(), "{} is missing; `./dev test` builds it", path.display());
-    path
+    let executable = std::env::current_exe().expect("a process has a path");
+    let found = executable.ancestors().skip(1).take(2).map(|dir| dir.join("modelring")).find(|path| path.is_file());
+    found.expect("the binary `modelring` is built; `./dev` does it")
 }
 
 fn read_lines(stdout: ChildStdout) -> mpsc::Receiver<String> {

@@ -3,14 +3,14 @@
 //! Every part is a process of its own. The same ModelInfer call (MNIST, 3 KB of raw tensor) goes to both in alternating
 //! rounds; the medians of the rounds are shown.
 
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::{fs, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result};
+use harness::{Folder, Mesh};
 use modelring_proto::inference::{ModelInferRequest, model_infer_request::InferInputTensor};
 
 use crate::{
     load::{Call, Shape, closed_loop},
-    process::{Process, free_address},
     report::{Better, Figure, median, write},
 };
 
@@ -23,13 +23,14 @@ const SHAPES: [Shape; 3] =
 
 /// Runs the benchmark.
 pub(crate) fn run() -> Result<()> {
-    let mesh = Mesh::start()?;
+    let served = Served::start();
+    let (data, grpc) = (served.mesh.data, served.mesh.grpc);
     let through = call(MODEL);
     // The same model under its concrete id, which the model server knows it by; the proxy loads it first.
     let warm = Shape { connections: 1, streams: 1 };
-    closed_loop(mesh.grpc, &through, warm, Duration::from_secs(1)).context("the mesh does not answer")?;
-    let direct = call(&mesh.model_id()?);
-    closed_loop(mesh.data, &direct, warm, Duration::from_secs(1)).context("the model server does not answer")?;
+    closed_loop(grpc, &through, warm, Duration::from_secs(1)).context("the mesh does not answer")?;
+    let direct = call(&served.model_id()?);
+    closed_loop(data, &direct, warm, Duration::from_secs(1)).context("the model server does not answer")?;
 
     println!(
         "ModelInfer of MNIST, {} bytes, closed loop, {ROUNDS} rounds of {ROUND:?}, medians",
@@ -44,8 +45,8 @@ pub(crate) fn run() -> Result<()> {
     for shape in SHAPES {
         let mut rows = [Vec::new(), Vec::new()];
         for _ in 0..ROUNDS {
-            rows[0].push(mesh.round(mesh.data, &direct, shape)?);
-            rows[1].push(mesh.round(mesh.grpc, &through, shape)?);
+            rows[0].push(served.round(data, &direct, shape)?);
+            rows[1].push(served.round(grpc, &through, shape)?);
         }
         let name = format!("{}x{}", shape.connections, shape.streams);
         let [direct, proxied] = rows.map(|rows| Row::medians(&rows));
@@ -77,8 +78,8 @@ pub(crate) fn run() -> Result<()> {
     }
     println!(
         "resident memory: proxy {:.1} MiB, model server {:.1} MiB",
-        mesh.proxy.rss_mib()?,
-        mesh.runtime.rss_mib()?
+        served.mesh.proxy.rss_mib(),
+        served.mesh.runtime.rss_mib()
     );
     write("direct", &figures)
 }
@@ -100,86 +101,39 @@ fn call(model: &str) -> Call {
     Call::new(PATH, &message)
 }
 
-/// Every process of the mesh, and the folder that it serves.
-struct Mesh {
-    data: SocketAddr,
-    grpc: SocketAddr,
-    runtime: Process,
-    proxy: Process,
-    _agent: Process,
-    _control: Process,
-    dir: tempfile::TempDir,
+/// The mesh, and the folder that it serves.
+struct Served {
+    mesh: Mesh,
+    folder: Folder,
 }
 
-// === impl Mesh ===
+// === impl Served ===
 
-impl Mesh {
-    fn start() -> Result<Self> {
-        let dir = tempfile::tempdir()?;
-        copy(Path::new("config/quickstart"), dir.path())?;
-        let path = |below: &str| dir.path().join(below).display().to_string();
-        let [data, agent, control, grpc, rest] =
-            [free_address()?, free_address()?, free_address()?, free_address()?, free_address()?];
-        let address = |address: &SocketAddr| address.to_string();
-        fs::write(
-            dir.path().join("instances.yaml"),
-            format!("instances:\n  - address: {agent}\n    runtime: modelring-onnx\n"),
-        )?;
-        let mut runtime = Process::start(&["runtime", "--listen", &address(&data), "--threads", "1"])?;
-        runtime.wait_for(data)?;
-        let mut control_process = Process::start(&["control", &path(""), "--listen", &address(&control)])?;
-        control_process.wait_for(control)?;
-        let mut agent_process = Process::start(&[
-            "agent",
-            "--listen",
-            &address(&agent),
-            "--model-dir",
-            &path("loaded"),
-            "--storage-config",
-            &path(".modelring/storage-config"),
-            "--local-root",
-            &path(""),
-            "--management",
-            &format!("http://{data}"),
-            "--data",
-            &address(&data),
-        ])?;
-        agent_process.wait_for(agent)?;
-        let mut proxy = Process::start(&[
-            "proxy",
-            "--grpc",
-            &address(&grpc),
-            "--rest",
-            &address(&rest),
-            "--control",
-            &format!("http://{control}"),
-            "--threads",
-            "1",
-            "--access-log",
-            "off",
-        ])?;
-        proxy.wait_for(grpc)?;
-        Ok(Self { data, grpc, runtime, proxy, _agent: agent_process, _control: control_process, dir })
+impl Served {
+    fn start() -> Self {
+        let folder = Folder::quickstart();
+        let mesh = Mesh::start(&folder, &["--threads", "1"], &["--threads", "1", "--access-log", "off"]);
+        Self { mesh, folder }
     }
 
     /// Id of the one model that is loaded: the folder that the agent has put its files in.
     fn model_id(&self) -> Result<String> {
-        fs::read_dir(self.dir.path().join("loaded"))?
+        fs::read_dir(self.folder.path().join("loaded"))?
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .find(|name| name.starts_with(MODEL))
             .context("no model was loaded")
     }
 
     fn round(&self, address: SocketAddr, call: &Call, shape: Shape) -> Result<Row> {
-        let (runtime, proxy) = (self.runtime.cpu()?, self.proxy.cpu()?);
+        let (runtime, proxy) = (self.mesh.runtime.cpu(), self.mesh.proxy.cpu());
         let outcome = closed_loop(address, call, shape, ROUND)?;
         let per_call = |cpu: Duration| cpu.as_secs_f64() * 1e6 / outcome.calls.max(1) as f64;
         Ok(Row {
             rate: outcome.calls as f64 / outcome.took.as_secs_f64(),
             p50: outcome.latency.value_at_quantile(0.5) as f64,
             p99: outcome.latency.value_at_quantile(0.99) as f64,
-            server: per_call(self.runtime.cpu()? - runtime),
-            proxy: per_call(self.proxy.cpu()? - proxy),
+            server: per_call(self.mesh.runtime.cpu() - runtime),
+            proxy: per_call(self.mesh.proxy.cpu() - proxy),
         })
     }
 }
@@ -231,18 +185,4 @@ impl Row {
             figure("proxy-cpu", self.proxy, "us", Better::Lower),
         ]
     }
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from).with_context(|| format!("{} cannot be read", from.display()))? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }
