@@ -2,6 +2,9 @@
 
 mod client;
 mod folder;
+mod in_process;
+mod journal;
+mod ledger;
 mod mesh;
 mod process;
 mod raw;
@@ -10,6 +13,9 @@ mod zipf;
 
 pub use client::{Rest, grpc};
 pub use folder::Folder;
+pub use in_process::{InProcess, Setup};
+pub use journal::{Habits, Journal};
+pub use ledger::LedgerWatch;
 pub use mesh::{Mesh, Process};
 pub use process::{Up, binary};
 pub use raw::{RawAnswer, RawCall, framed};
