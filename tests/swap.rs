@@ -85,7 +85,9 @@ async fn forty_models_share_room_for_ten_and_no_call_fails() {
         tokio::time::sleep_until(next).await;
         if steered.elapsed() > Duration::from_secs(2) {
             let share = (mesh.journal.loading() - loading).as_secs_f64() / steered.elapsed().as_secs_f64() / cpus;
-            pause = pause.mul_f64((share * 3.0).clamp(0.5, 2.0)).clamp(Duration::from_millis(2), Duration::from_millis(100));
+            pause = pause
+                .mul_f64((share * 3.0).clamp(0.5, 2.0))
+                .clamp(Duration::from_millis(2), Duration::from_millis(100));
             (steered, loading) = (Instant::now(), mesh.journal.loading());
         }
     }

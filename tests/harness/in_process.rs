@@ -6,7 +6,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use modelring_agent::Agent;
 use modelring_control::{Control, source::InstanceSpec};
 use modelring_placement::pod::EvictionPolicy;
-use modelring_proxy::{Proxy, config::AccessLog};
+use modelring_proxy::{config::AccessLog, start::Proxy};
 use modelring_runtime::Runtime;
 
 use crate::{Folder, Habits, Journal};
@@ -26,7 +26,6 @@ pub struct Setup {
 }
 
 /// A running mesh.
-#[derive(Debug)]
 pub struct InProcess {
     /// Where gRPC is served.
     pub grpc: SocketAddr,
@@ -39,7 +38,7 @@ pub struct InProcess {
     runtime: modelring_runtime::Running,
     agent: modelring_agent::Running,
     control: modelring_control::Running,
-    proxy: modelring_proxy::Running,
+    proxy: modelring_proxy::start::Running,
 }
 
 // === impl InProcess ===
@@ -53,8 +52,7 @@ impl InProcess {
         let state = folder.path().join(".modelring");
         let journal = Arc::new(Journal::default());
         let config = modelring_runtime::Config { listen: LOOPBACK, capacity: setup.capacity, ..Default::default() };
-        let runtime =
-            Runtime::start_with(config, journal.loader(setup.habits)).await.expect("the model server starts");
+        let runtime = Runtime::start_with(config, journal.loader(setup.habits)).await.expect("the model server starts");
         let agent = Agent::start(modelring_agent::Config {
             listen: LOOPBACK,
             instance: None,
@@ -86,7 +84,7 @@ impl InProcess {
         let proxy = Proxy::start(modelring_proxy::config::Config {
             grpc: LOOPBACK,
             rest: LOOPBACK,
-            control: format!("http://{}", control.addr),
+            control: format!("http://{}", control.addr()),
             namespace: "default".to_owned(),
             threads: 2,
             memory_budget: 200 << 20,
@@ -94,7 +92,6 @@ impl InProcess {
             access_log: AccessLog::Off,
             state_dir: None,
         })
-        .await
         .expect("the proxy starts");
         let mesh = Self {
             grpc: proxy.grpc_addr,
@@ -106,7 +103,10 @@ impl InProcess {
             control,
             proxy,
         };
-        tokio::time::timeout(Duration::from_secs(20), mesh.proxy.ready()).await.expect("the proxy is ready within 20 s");
+        tokio::time::timeout(Duration::from_secs(20), mesh.proxy.watch_ready().wait_for(|ready| *ready))
+            .await
+            .expect("the proxy is ready within 20 s")
+            .expect("the proxy runs");
         mesh
     }
 

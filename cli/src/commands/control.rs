@@ -37,7 +37,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         built_in_runtimes: vec![BUILT_IN_RUNTIME.to_owned()],
     })
     .await?;
-    tracing::info!(address = %running.addr, "control is up");
+    tracing::info!(address = %running.addr(), "control is up");
     stop.asked().await;
     running.shutdown().await;
     Ok(())

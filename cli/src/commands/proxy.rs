@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Result;
 use clap::ValueEnum;
-use modelring_proxy::{Proxy, config};
+use modelring_proxy::{config, start::Proxy};
 
 use super::runtime::threads;
 use crate::{
@@ -82,8 +82,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         drain_delay: args.drain_delay.0,
         access_log: args.access_log.into(),
         state_dir: args.state_dir,
-    })
-    .await?;
+    })?;
     tracing::info!(grpc = %running.grpc_addr, rest = %running.rest_addr, "proxy is up");
     stop.asked().await;
     running.shutdown(args.grace.0).await;

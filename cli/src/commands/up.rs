@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use modelring_agent::Agent;
 use modelring_control::{Control, source::InstanceSpec};
 use modelring_placement::pod::EvictionPolicy;
-use modelring_proxy::Proxy;
+use modelring_proxy::start::Proxy;
 use modelring_runtime::Runtime;
 
 use super::{control::BUILT_IN_RUNTIME, proxy::AccessLog, runtime::threads};
@@ -74,7 +74,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     };
     println!("modelring {} serves {}\n", env!("CARGO_PKG_VERSION"), args.dir.display());
     println!("  gRPC  {}\n  REST  http://{}\n", mesh.proxy.grpc_addr, mesh.proxy.rest_addr);
-    let mut observer = Observer::start(format!("http://{}", mesh.control.addr), args.namespace.clone());
+    let mut observer = Observer::start(format!("http://{}", mesh.control.addr()), args.namespace.clone());
     tokio::select! {
         () = report(&mut observer, &args.dir, mesh.proxy.rest_addr) => {}
         () = stop.asked() => {}
@@ -92,7 +92,7 @@ struct Parts {
     runtime: modelring_runtime::Running,
     agent: modelring_agent::Running,
     control: modelring_control::Running,
-    proxy: modelring_proxy::Running,
+    proxy: modelring_proxy::start::Running,
 }
 
 // === impl Parts ===
@@ -141,7 +141,7 @@ impl Parts {
         let proxy = Proxy::start(modelring_proxy::config::Config {
             grpc: args.grpc,
             rest: args.rest,
-            control: format!("http://{}", control.addr),
+            control: format!("http://{}", control.addr()),
             namespace: args.namespace.clone(),
             threads,
             memory_budget: 200 << 20,
@@ -149,7 +149,6 @@ impl Parts {
             access_log: args.access_log.into(),
             state_dir: None,
         })
-        .await
         .context("the proxy cannot start")?;
         Ok(Self { runtime, agent, control, proxy })
     }

@@ -6,7 +6,7 @@ mod agents;
 mod mesh;
 mod routes;
 
-pub(crate) use mesh::{Copy, Instance, Ledger, Mesh, Model, State};
+pub(crate) use mesh::{Instance, Mesh, Model, State};
 use tokio::{sync::watch, task::JoinSet};
 
 /// A running observation. Dropping it ends it.
