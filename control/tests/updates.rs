@@ -274,3 +274,22 @@ async fn an_instance_beyond_loopback_is_named_and_not_dialled() {
     let mut observer = mesh.client(Role::Observer).await;
     observer.until("the notice", |table| table.notes("instance/192.0.2.7:11881", "mTLS")).await;
 }
+
+#[tokio::test]
+async fn a_hot_copy_of_a_leaving_instance_is_loaded_elsewhere_and_then_called_surplus() {
+    let (one, two) = (FakeAgent::start("i1").await, FakeAgent::start("i2").await);
+    let mesh = Mesh::start_with(&[("a.yaml", &service("a", "p"))], &[&one, &two]).await;
+    let mut client = mesh.client(Role::Proxy).await;
+    client.until("both instances", |table| table.instances.len() == 2).await;
+    let model = client.active("a").to_owned();
+    eventually("the first copy", || one.is_ready(&model) || two.is_ready(&model)).await;
+    let (leaving, other) = if one.is_ready(&model) { (&one, &two) } else { (&two, &one) };
+    let copy = CopyUsage { model: model.clone(), requests: 1, busy_micros: 10, ..CopyUsage::default() };
+    client.say(Message::Usage(Usage { copies: vec![copy], models: Vec::new() })).await;
+    client.until("it is wanted", |table| table.wanted.get(&model) == Some(&1)).await;
+    leaving.leave();
+    client.until("the table says so", |table| table.instances.values().any(|instance| instance.leaving)).await;
+    eventually("a copy elsewhere", || other.is_ready(&model)).await;
+    eventually("the hint", || leaving.hints().surplus == [model.clone()]).await;
+    assert!(other.hints().surplus.is_empty());
+}

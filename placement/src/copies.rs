@@ -23,6 +23,9 @@ pub const HOLD: Duration = Duration::from_secs(300);
 /// Uses that are this far apart are regular use.
 pub const REGULAR: std::ops::RangeInclusive<Duration> = Duration::from_secs(420)..=Duration::from_secs(2400);
 
+/// A model that was used within this time is hot: where its instance leaves it is loaded elsewhere first.
+pub const HOT: Duration = Duration::from_secs(3600);
+
 /// How many copies the InferenceService allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -64,6 +67,7 @@ pub struct Demand {
     until: Time,
     /// Moments of use, at least the shortest regular distance apart, the later one last.
     used: [Option<Time>; 2],
+    last_used: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -103,6 +107,7 @@ impl Demand {
             self.raise(now, 2, *REGULAR.end());
         }
         self.remember(now);
+        self.last_used = Some(now);
 
         let window = self.window.get_or_insert(Window { since: now, requests: 0, busy: Duration::ZERO });
         window.requests = window.requests.saturating_add(report.requests);
@@ -121,10 +126,17 @@ impl Demand {
         if now < self.until { self.level } else { 0 }
     }
 
+    /// Whether the model was used within [`HOT`].
+    #[must_use]
+    pub fn is_hot(&self, now: Time) -> bool {
+        self.last_used.is_some_and(|used| now.since(used) <= HOT)
+    }
+
     /// Whether nothing of it matters any more.
     #[must_use]
     pub fn is_over(&self, now: Time) -> bool {
-        now >= self.until && self.used.iter().flatten().all(|used| now.since(*used) > *REGULAR.end())
+        // The longest regular distance is shorter than this.
+        now >= self.until && !self.is_hot(now)
     }
 
     fn raise(&mut self, now: Time, level: u32, hold: Duration) {

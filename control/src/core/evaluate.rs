@@ -27,6 +27,15 @@ pub(super) struct Sight {
     pub(super) copies: HashMap<ModelId, Copies>,
 }
 
+// === impl Sight ===
+
+impl Sight {
+    /// Whether an instance is going away.
+    pub(super) fn is_leaving(&self, id: &InstanceId) -> bool {
+        self.members.get(id).is_some_and(|member| member.leaving)
+    }
+}
+
 /// How many copies a model should have, and of what class it is.
 pub(super) struct Want {
     pub(super) service: String,
@@ -200,7 +209,8 @@ impl Core {
                     // A model whose successor is prepared is not evicted for it.
                     let kept = if service.vmodel.target().is_some() { ready } else { 0 };
                     let pinned = service.limits.min.max(u32::try_from(kept).unwrap_or(u32::MAX));
-                    (copies::want(service.limits, demand, first).max(needs), pinned)
+                    let moves = u32::from(self.must_move(sight, model));
+                    (copies::want(service.limits, demand, first).max(needs).max(moves), pinned)
                 } else {
                     (needs, 0)
                 };
@@ -221,6 +231,13 @@ impl Core {
         // Demand falls with time alone.
         self.waits |= !self.demand.is_empty();
         wants
+    }
+
+    /// Whether a hot model is ready on leaving instances only: it is to be ready elsewhere before they go.
+    fn must_move(&self, sight: &Sight, model: &ModelId) -> bool {
+        let ready = sight.copies.get(model).map_or(&[][..], |copies| &copies.ready);
+        let is_hot = self.demand.get(model).is_some_and(|demand| demand.is_hot(sight.now));
+        is_hot && !ready.is_empty() && ready.iter().all(|id| sight.is_leaving(id))
     }
 
     /// Says what keeps a service from being right.

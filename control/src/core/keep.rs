@@ -69,6 +69,8 @@ impl Core {
             held.extend(
                 self.asks.open_of(&want.model).filter(|id| !copies.ready.contains(id) && !copies.moving.contains(id)),
             );
+            // What is on a leaving instance is soon no more.
+            held.retain(|id| !sight.is_leaving(id));
             let wanted = want.copies as usize;
             if held.len() >= wanted {
                 continue;

@@ -85,6 +85,12 @@ impl FakeAgent {
         self.state.set(model, state, 0, "");
     }
 
+    /// Says that the whole instance is going away.
+    pub fn leave(&self) {
+        let seq = *self.state.seq.lock();
+        let _ = self.state.events.send(AgentEvent { seq, event: Some(Event::Leaving(v1::Leaving {})) });
+    }
+
     pub fn asked(&self) -> Vec<LoadRequest> {
         self.state.asked.lock().clone()
     }
