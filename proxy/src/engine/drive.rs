@@ -29,6 +29,9 @@ use super::{
 
 /// How long the first message may take to show the name.
 const SLOW_NAME: Duration = Duration::from_secs(30);
+/// What the server is given beyond the time left: the deadline is kept here, and the caller should hear of it from here
+/// (some servers call it CANCELLED).
+const LENIENCE: Duration = Duration::from_millis(10);
 /// More attempts than any policy should make.
 const TOO_MANY: u32 = 32;
 
@@ -59,7 +62,7 @@ pub(super) enum End {
     /// The caller is told this.
     Answer(Answer),
     /// The caller gets the server's status as it came.
-    Original { code: u32, original: Original },
+    Original { code: u32, original: Box<Original> },
     /// The caller went away.
     Gone,
 }
@@ -201,7 +204,7 @@ impl<'a, P: Policy, C: Client> Drive<'a, P, C> {
         if !engine.policy.usable(&plan.lease) {
             return self.again(plan.lease, failure::unusable());
         }
-        let left = (deadline != Time::NEVER).then(|| engine.clock.until(deadline));
+        let left = (deadline != Time::NEVER).then(|| engine.clock.until(deadline) + LENIENCE);
         let head = headers::request(&self.head, &plan.target, &plan.request_headers, left)?;
         let begun = engine.clock.now();
         let (response, up) = match lane.sender().send_request(head, false) {
@@ -244,7 +247,7 @@ impl<'a, P: Policy, C: Client> Drive<'a, P, C> {
                 engine.policy.answered(&plan.lease, code, engine.clock.now().since(begun));
                 Err(End::Done { code })
             }
-            Outcome::Failed(failure) => self.again(plan.lease, failure),
+            Outcome::Failed(failure) => self.again(plan.lease, *failure),
             Outcome::Stopped(answer) => Err(End::Answer(answer)),
             Outcome::Gone => Err(End::Gone),
         }
@@ -299,7 +302,8 @@ impl<'a, P: Policy, C: Client> Drive<'a, P, C> {
                 (answer.code, answer.reason, self.client.trailers(headers::status(&answer)))
             }
             End::Answer(answer) => (answer.code, answer.reason, self.client.headers(headers::answer(&answer), true)),
-            End::Original { code, original: Original { headers, trailers } } => {
+            End::Original { code, original } => {
+                let Original { headers, trailers } = *original;
                 let told = self.client.headers(headers, trailers.is_none());
                 (code, None, told.and_then(|()| trailers.map_or(Ok(()), |trailers| self.client.trailers(trailers))))
             }

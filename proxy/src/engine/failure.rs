@@ -22,7 +22,7 @@ pub(super) struct Failure {
     /// What the caller sees if it is not tried again.
     pub answer: Answer,
     /// The server's own words, to be passed unchanged.
-    pub original: Option<Original>,
+    pub original: Option<Box<Original>>,
 }
 
 /// A response that was held back.

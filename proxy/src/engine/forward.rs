@@ -35,7 +35,7 @@ pub(super) enum Outcome {
     /// The caller has the server's answer.
     Finished { code: u32 },
     /// Nothing has passed to the caller.
-    Failed(Failure),
+    Failed(Box<Failure>),
     /// The caller must be told this now.
     Stopped(Answer),
     /// The caller went away.
@@ -267,7 +267,7 @@ impl<'a, C: Client> Forward<'a, C> {
             .is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"));
         // A trailers-only answer is recognised by its status, whatever its content type.
         if head.status != StatusCode::OK || !(grpc || head.headers.contains_key("grpc-status")) {
-            return Err(Outcome::Failed(failure::no_grpc(head.status)));
+            return Err(Outcome::Failed(failure::no_grpc(head.status).into()));
         }
         let mut headers = head.headers;
         headers.remove(CONTENT_LENGTH);
@@ -312,10 +312,11 @@ impl<'a, C: Client> Forward<'a, C> {
             return Outcome::Stopped(failure::lost(INTERNAL, "the model server's answer ended inside a message"));
         }
         let passed = self.pass_headers(false).and_then(|_| {
-            Ok(match trailers {
-                Some(trailers) => self.client.trailers(trailers)?,
-                None => self.client.data(Bytes::new(), true)?,
-            })
+            let last = match trailers {
+                Some(trailers) => self.client.trailers(trailers),
+                None => self.client.data(Bytes::new(), true),
+            };
+            Ok(last?)
         });
         match passed {
             Ok(()) => Outcome::Finished { code: code.unwrap_or(UNKNOWN) },
@@ -330,15 +331,18 @@ impl<'a, C: Client> Forward<'a, C> {
         let Some(code) = code else { return Ok(()) };
         let trailers = (!std::ptr::eq(headers, last)).then(|| last.clone());
         let mut headers = headers.clone();
-        headers.extend(self.response_headers.iter().cloned());
+        for (name, value) in &self.response_headers {
+            headers.insert(name, value.clone());
+        }
         let answer = Answer::status(code, headers::text(last));
-        Err(Outcome::Failed(Failure { original: Some(Original { headers, trailers }), ..failure::status(answer) }))
+        let original = Some(Original { headers, trailers }.into());
+        Err(Outcome::Failed(Failure { original, ..failure::status(answer) }.into()))
     }
 
     /// The server's half broke.
     fn lost(&mut self, error: &h2::Error) -> Outcome {
         let failure = failure::classify(error);
-        if self.passed { Outcome::Stopped(failure.answer) } else { Outcome::Failed(failure) }
+        if self.passed { Outcome::Stopped(failure.answer) } else { Outcome::Failed(failure.into()) }
     }
 
     /// Tells the server why no more will come, where it has not heard the end.

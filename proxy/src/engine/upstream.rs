@@ -30,6 +30,8 @@ const MOST: usize = 4;
 const STREAMS: usize = 1024;
 /// How long a dial, its confirmation, or the wait for a free stream may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a server may leave bytes unacknowledged.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
 /// An unused connection is closed after this.
 const IDLE: Duration = Duration::from_secs(300);
 /// Waits after failed dials: the first, and the longest.
@@ -181,7 +183,7 @@ async fn connect(target: &Arc<Target>, slot: &Rc<Slot>) -> Result<Connection, St
     let fail = |what: &dyn std::fmt::Display| format!("no connection to the model server at {address}: {what}");
     let dialled = timeout(PATIENCE, async {
         let socket = TcpStream::connect(address).await.map_err(|error| fail(&error))?;
-        tcp::keep_alive(&socket);
+        tcp::keep_alive(&socket, UNACKNOWLEDGED);
         let handshake = h2::client::Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)

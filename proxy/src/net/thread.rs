@@ -24,6 +24,8 @@ use crate::engine::{Engine, policy::Policy};
 
 /// Connections that may wait for their thread.
 const WAITING: usize = 1024;
+/// How long a client may leave bytes unread in its kernel.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 /// How often unused connections to model servers are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -135,7 +137,7 @@ async fn connection<P: Policy>(socket: std::net::TcpStream, context: Rc<Context<
         Ok(socket) => socket,
         Err(error) => return tracing::debug!(%error, "a connection was lost before it began"),
     };
-    tcp::keep_alive(&socket);
+    tcp::keep_alive(&socket, UNACKNOWLEDGED);
     let peer = socket.peer_addr().ok().map(|address| address.ip());
     match sniff::sniff(socket).await {
         Some(sniff::Sniffed::Http2(io)) => http2::serve(io, peer, context).await,

@@ -11,3 +11,4 @@ mod streams;
 mod support;
 mod unary;
 mod upstream;
+mod upstreams;

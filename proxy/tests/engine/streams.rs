@@ -80,6 +80,7 @@ async fn a_slow_reader_costs_no_other_its_connection() {
     let mut client = proxy.client().await;
     let one = tokio_stream::iter([infer("echo", "copies 60000", "tensor")]);
     let stream = client.model_stream_infer(one).await.expect("begins").into_inner();
+    eventually("answers wait in the budget", || proxy.budget.used() > 0).await;
     // Another client, so that only the proxy's connection to the server is shared.
     let mut other = proxy.client().await;
     for _ in 0..50 {

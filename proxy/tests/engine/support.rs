@@ -35,6 +35,7 @@ use modelring_proxy::{
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::upstream::Upstream;
@@ -50,6 +51,8 @@ pub(crate) struct ByName {
     pub(crate) gate: watch::Sender<bool>,
     pub(crate) held: Arc<AtomicUsize>,
     leases: Arc<AtomicUsize>,
+    /// Ends the attempts that are on.
+    pub(crate) revoke: Arc<CancellationToken>,
     pub(crate) records: Mutex<Vec<Record>>,
     pub(crate) attempts: Mutex<Vec<Attempt>>,
 }
@@ -158,6 +161,10 @@ impl Policy for ByName {
         }
     }
 
+    fn revoked(&self, _: &Lease) -> Option<Arc<CancellationToken>> {
+        Some(self.revoke.clone())
+    }
+
     fn answered(&self, _: &Lease, _: u32, _: Duration) {}
 
     fn done(&self, record: &Record) {
@@ -196,7 +203,15 @@ impl HttpHandler for Rest {
 }
 
 pub(crate) fn target(name: &str, address: SocketAddr) -> Arc<Target> {
-    let confirm = Arc::new(|| Box::pin(async { true }) as std::pin::Pin<Box<dyn Future<Output = bool> + Send>>);
+    confirmed(name, address, true, Arc::default())
+}
+
+/// A target that is or is not the one that was meant, and counts how often it was asked.
+pub(crate) fn confirmed(name: &str, address: SocketAddr, is_it: bool, asked: Arc<AtomicUsize>) -> Arc<Target> {
+    let confirm = Arc::new(move || {
+        asked.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move { is_it }) as std::pin::Pin<Box<dyn Future<Output = bool> + Send>>
+    });
     Arc::new(Target { key: (name.into(), address.to_string().into()), address, confirm })
 }
 
@@ -273,6 +288,7 @@ fn policy<const N: usize>(targets: [(&str, Vec<Arc<Target>>); N]) -> Arc<ByName>
         targets: targets.into_iter().map(|(name, targets)| (name.to_owned(), targets)).collect(),
         gate: watch::channel(false).0,
         held: Arc::default(),
+        revoke: Arc::default(),
         leases: Arc::default(),
         records: Mutex::default(),
         attempts: Mutex::default(),
