@@ -3,9 +3,11 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use modelring_proxy::net::Settings;
+use prost::Message;
 
 use crate::{
-    support::{Proxy, connect, eventually, infer, start, target},
+    raw::{Raw, framed},
+    support::{INFER, Proxy, eventually, infer, start, target},
     upstream::Upstream,
 };
 
@@ -37,15 +39,23 @@ async fn what_is_in_flight_at_the_end_finishes_and_new_connections_are_refused()
 #[tokio::test]
 async fn an_old_connection_is_asked_to_leave_and_its_calls_are_not_lost() {
     let upstream = Upstream::start().await;
-    let settings = Settings { max_connection_age: Duration::from_millis(50), ..Settings::loopback() };
-    let proxy = Proxy::with(settings, 1 << 20, [("echo", vec![target("one", upstream.address)])]).await;
-    let mut client = connect(proxy.grpc()).await;
-    let until = tokio::time::Instant::now() + Duration::from_millis(400);
-    let mut calls = 0;
-    while tokio::time::Instant::now() < until {
-        client.model_infer(infer("echo", "", "")).await.expect("connects anew");
-        calls += 1;
-    }
-    assert_eq!(upstream.calls(), calls);
+    let settings = Settings { max_connection_age: Duration::from_millis(400), ..Settings::loopback() };
+    let proxy = Proxy::with(settings, 1 << 20, [("cold", vec![target("one", upstream.address)])]).await;
+    let raw = Raw::connect(proxy.grpc()).await;
+    let held = framed(0, &infer("cold", "held", "").encode_to_vec());
+    let held = raw.grpc(INFER, &[], vec![held]);
+    let unknown = || framed(0, &infer("unknown", "", "").encode_to_vec());
+    let others = async {
+        // Each is answered, until the client hears that it should leave.
+        while let Ok(answered) = raw.try_grpc(INFER, &[], vec![unknown()]).await {
+            assert_eq!(answered.reason(), "NM");
+        }
+        proxy.policy.gate.send_replace(true);
+    };
+    let (held, ()) = tokio::time::timeout(Duration::from_secs(10), async { tokio::join!(held, others) })
+        .await
+        .expect("the client is asked to leave");
+    assert_eq!(held.code(), "0");
+    Raw::connect(proxy.grpc()).await.grpc(INFER, &[], vec![unknown()]).await;
     proxy.stop().await;
 }

@@ -72,8 +72,18 @@ impl Raw {
         answered
     }
 
-    /// A gRPC call.
+    /// A gRPC call that is answered.
     pub(crate) async fn grpc(&self, path: &str, headers: &[(&str, &str)], frames: Vec<Bytes>) -> Answered {
+        self.try_grpc(path, headers, frames).await.expect("is answered")
+    }
+
+    /// A gRPC call.
+    pub(crate) async fn try_grpc(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        frames: Vec<Bytes>,
+    ) -> Result<Answered, h2::Error> {
         let request = headers.iter().fold(
             Request::builder()
                 .method(Method::POST)
@@ -82,7 +92,7 @@ impl Raw {
                 .header("te", "trailers"),
             |request, (name, value)| request.header(*name, *value),
         );
-        self.request(request.body(()).expect("is valid"), frames).await.expect("is answered")
+        self.request(request.body(()).expect("is valid"), frames).await
     }
 }
 
