@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use modelring_agent::Error;
 use modelring_proto::{
     mmesh::runtime_status_response::{MethodInfo, Status as Readiness},
-    v1::{Hello, agent_event},
+    v1::{Hello, agent_event, copy_state::State},
 };
 use tokio::time::timeout;
 
@@ -128,4 +128,33 @@ async fn hello_says_who_the_agent_is_and_what_the_server_offers() {
     assert_eq!(hello.methods[0].response_path, [1]);
     assert_eq!((hello.methods[1].request_path.as_slice(), hello.methods[1].response_path.len()), (&[2, 1][..], 0));
     assert_ne!(hello.boot_id, 0);
+}
+
+#[tokio::test]
+async fn a_server_is_managed_by_its_port_or_its_unix_socket() {
+    let fixture = Fixture::new(&["a"]);
+    let server = Scripted::start(Script::default());
+    let started = fixture.start(&format!("port:{}", server.addr.port())).await;
+    started.load("a").await;
+
+    let fixture = Fixture::new(&["a"]);
+    let socket = fixture.path("server.sock");
+    let mut server = Scripted::start_unix(&socket, Script::default());
+    let started = fixture.start(&format!("unix:{}", socket.display())).await;
+    let mut watcher = started.watch().await;
+    started.load("a").await;
+    watcher.copy("a", State::Ready).await;
+    assert!(server.kill().loaded.contains(&model("a").id));
+    watcher.ping(1).await;
+    let mut gone = false;
+    let pong = |_, event| match event {
+        agent_event::Event::Copy(copy) => {
+            gone |= copy.state() == State::Gone;
+            None
+        }
+        agent_event::Event::Pong(_) => Some(()),
+        _ => None,
+    };
+    watcher.until("pong", pong).await;
+    assert!(gone, "the end of the socket is seen before the pong");
 }

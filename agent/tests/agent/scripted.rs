@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -16,8 +17,12 @@ use modelring_proto::mmesh::{
     model_runtime_server::ModelRuntime, model_runtime_server::ModelRuntimeServer, runtime_status_response,
 };
 use parking_lot::Mutex;
-use tokio::{net::TcpListener, runtime::Runtime, sync::Notify};
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    runtime::Runtime,
+    sync::Notify,
+};
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::{Request, Response, Status, transport::Server};
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -131,6 +136,19 @@ impl Scripted {
             }
         });
         Self { addr: bound.recv().unwrap(), double, runtime: Some(runtime) }
+    }
+
+    /// A double that listens on a unix socket only.
+    pub(crate) fn start_unix(path: &Path, script: Script) -> Self {
+        let double = Double { script: Arc::new(Mutex::new(script)), book: Arc::default(), go: Arc::default() };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let service = ModelRuntimeServer::new(double.clone());
+        let incoming = {
+            let _inside = runtime.enter();
+            UnixListenerStream::new(UnixListener::bind(path).unwrap())
+        };
+        runtime.spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
+        Self { addr: "127.0.0.1:0".parse().unwrap(), double, runtime: Some(runtime) }
     }
 
     pub(crate) fn endpoint(&self) -> String {
