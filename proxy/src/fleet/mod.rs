@@ -178,7 +178,6 @@ impl Fleet {
             let kept = before.get(id).filter(|peer| is_same(&peer.listed, listed)).cloned();
             let peer = kept.unwrap_or_else(|| self.watch(listed.clone()));
             peer.host.set_listed_leaving(listed.leaving);
-            peer.share_among(table.proxies);
             peers.insert(id.clone(), peer);
         }
         let first = self.table.load().is_none();
@@ -186,6 +185,7 @@ impl Fleet {
         self.peers.store(Arc::new(peers));
         self.table.store(Some(table));
         let peers = self.peers.load();
+        peers.values().for_each(|peer| peer.share_among(self.proxies()));
         before.values().filter(|peer| !peers.get(&peer.listed.id).is_some_and(|now| Arc::ptr_eq(now, peer))).for_each(
             |peer| {
                 peer.retire();

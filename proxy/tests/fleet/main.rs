@@ -8,4 +8,5 @@ mod limits;
 mod names;
 mod scripted;
 mod view;
+mod whole;
 mod world;

@@ -1,11 +1,9 @@
-//! Control and agents that do what a test says and nothing else, over real gRPC on loopback.
+//! An agent.
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    future::Future,
     net::SocketAddr,
     sync::Arc,
-    time::Duration,
 };
 
 use modelring_proto::v1::{
@@ -13,36 +11,14 @@ use modelring_proto::v1::{
     agent_event::Event,
     agent_server::{Agent, AgentServer},
     copy_state::{Drain, State},
-    routes_server::{Routes, RoutesServer},
     watcher_message::Message,
 };
 use parking_lot::Mutex;
-use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
-use tokio_stream::{
-    StreamExt,
-    wrappers::{ReceiverStream, TcpListenerStream},
-};
+use tokio::sync::mpsc;
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Looks until there is something to see.
-pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let seen = async {
-        loop {
-            if let Some(seen) = look() {
-                return seen;
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(PATIENCE, seen).await.unwrap_or_else(|_| panic!("waited in vain: {what}"))
-}
-
-/// Waits for something that must come.
-pub(crate) async fn soon<T>(what: &str, coming: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, coming).await.unwrap_or_else(|_| panic!("waited in vain: {what}"))
-}
+use super::{Stop, copy, endpoint, serve, soon, until};
 
 /// An agent.
 #[derive(Clone)]
@@ -70,9 +46,6 @@ pub(crate) struct Load {
     pub(crate) request: v1::LoadRequest,
     events: mpsc::Sender<Result<v1::LoadEvent, Status>>,
 }
-
-/// Stops a server when dropped.
-struct Stop(JoinHandle<()>);
 
 // === impl ScriptedAgent ===
 
@@ -303,99 +276,4 @@ impl Agent for AgentService {
         state.loads.push_back(Load { request: request.into_inner(), events });
         Ok(Response::new(ReceiverStream::new(out)))
     }
-}
-
-/// Control.
-pub(crate) struct ScriptedControl {
-    pub(crate) address: String,
-    state: Arc<Mutex<ControlState>>,
-    _server: Arc<Stop>,
-}
-
-#[derive(Default)]
-struct ControlState {
-    proxies: Vec<mpsc::Sender<Result<v1::RoutesUpdate, Status>>>,
-    heard: Vec<v1::proxy_message::Message>,
-    /// Sent to whoever dials.
-    greeting: Vec<v1::RoutesUpdate>,
-}
-
-// === impl ScriptedControl ===
-
-impl ScriptedControl {
-    /// Sends these to every proxy that dials.
-    pub(crate) async fn start(greeting: Vec<v1::RoutesUpdate>) -> Self {
-        let state = Arc::new(Mutex::new(ControlState { greeting, ..Default::default() }));
-        let service = RoutesServer::new(ControlService(state.clone()));
-        let (address, server) = serve(Server::builder().add_service(service)).await;
-        Self { address: format!("http://{address}"), state, _server: server }
-    }
-
-    pub(crate) fn send(&self, update: v1::RoutesUpdate) {
-        self.state.lock().proxies.retain(|proxy| proxy.try_send(Ok(update.clone())).is_ok());
-    }
-
-    /// The first message that `pick` wants; it is taken out.
-    pub(crate) async fn hears<T>(&self, what: &str, pick: impl Fn(&v1::proxy_message::Message) -> Option<T>) -> T {
-        until(what, || {
-            let mut state = self.state.lock();
-            let (at, seen) = state.heard.iter().enumerate().find_map(|(at, message)| Some((at, pick(message)?)))?;
-            state.heard.remove(at);
-            Some(seen)
-        })
-        .await
-    }
-}
-
-struct ControlService(Arc<Mutex<ControlState>>);
-
-#[tonic::async_trait]
-impl Routes for ControlService {
-    type WatchStream = ReceiverStream<Result<v1::RoutesUpdate, Status>>;
-
-    async fn watch(
-        &self,
-        request: Request<Streaming<v1::ProxyMessage>>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
-        let mut messages = request.into_inner();
-        let (out, updates) = mpsc::channel(64);
-        {
-            let mut state = self.0.lock();
-            state.greeting.iter().for_each(|update| out.try_send(Ok(update.clone())).expect("there is room"));
-            state.proxies.push(out);
-        }
-        let state = self.0.clone();
-        tokio::spawn(async move {
-            while let Some(Ok(message)) = messages.next().await {
-                state.lock().heard.extend(message.message);
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(updates)))
-    }
-}
-
-impl Drop for Stop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-async fn serve(router: tonic::transport::server::Router) -> (SocketAddr, Arc<Stop>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("an address");
-    let serving = router.serve_with_incoming(TcpListenerStream::new(listener));
-    let task = tokio::spawn(async move { serving.await.expect("the server runs") });
-    (address, Arc::new(Stop(task)))
-}
-
-pub(crate) fn endpoint(address: &str) -> v1::DataEndpoint {
-    v1::DataEndpoint { kind: v1::data_endpoint::Kind::Direct.into(), address: address.into() }
-}
-
-pub(crate) fn copy(model: &str, state: State) -> v1::CopyState {
-    v1::CopyState { model: model.into(), state: state.into(), ..Default::default() }
-}
-
-pub(crate) fn failed(model: &str, text: &str) -> v1::CopyState {
-    v1::CopyState { code: 13, text: text.into(), retry_after_millis: 60_000, ..copy(model, State::Failed) }
 }
