@@ -129,3 +129,14 @@ async fn the_proxy_says_that_it_lives_and_is_ready_and_a_cold_model_too() {
     assert_eq!(whole.agent.times_asked(), 0);
     whole.proxy.shutdown(Duration::from_secs(1)).await;
 }
+
+#[tokio::test]
+async fn health_says_serving_once_the_proxy_is_ready() {
+    use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+    let whole = whole().await;
+    let channel = Channel::from_shared(format!("http://{}", whole.proxy.grpc_addr)).expect("an address");
+    let mut health = HealthClient::new(channel.connect().await.expect("a connection"));
+    let answer = health.check(HealthCheckRequest::default()).await.expect("an answer");
+    assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
+    whole.proxy.shutdown(Duration::from_secs(1)).await;
+}
