@@ -37,11 +37,11 @@ pub(super) async fn hold(mesh: Mesh, call: Call) -> Decision<Lease> {
     let mut first = true;
     loop {
         let waiter = search::join(&fleet, &call);
-        if std::mem::take(&mut first) {
-            if let Some(ending) = hopeless(&fleet, &call, &waiter, &budgets) {
-                keep(&fleet, waiter, call.table.tuning.place_timeout);
-                return Decision::Answer(answer(ending));
-            }
+        if std::mem::take(&mut first)
+            && let Some(ending) = hopeless(&fleet, &call, &waiter, &budgets)
+        {
+            keep(&fleet, waiter, call.table.tuning.place_timeout);
+            return Decision::Answer(answer(ending));
         }
         if let Some(ending) = wait(&fleet, &waiter, &mut budgets).await {
             return Decision::Answer(answer(ending));

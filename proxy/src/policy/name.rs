@@ -46,7 +46,7 @@ impl Asked {
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, Answer> {
         let model = id(headers, "mm-model-id", "mm-model-id-bin")?;
         let vmodel = id(headers, "mm-vmodel-id", "mm-vmodel-id-bin")?;
-        let legacy = || single(headers, "tas-model-id").map(|id| id.map(text).transpose()).flatten();
+        let legacy = || single(headers, "tas-model-id").and_then(|id| id.map(text).transpose());
         match (model, vmodel) {
             (Some(_), Some(_)) => Err(bad("must include only one of model id and vmodel id")),
             (None, Some(name)) if name.is_empty() => Err(bad("provided vmodel-id header must be non-empty")),

@@ -65,12 +65,12 @@ impl Rules {
     /// As control would send them, by name.
     #[must_use]
     pub fn to_proto(&self) -> Vec<v1::RpcRule> {
-        let rule = |(method, rule): (&Box<str>, &Rule)| v1::RpcRule {
+        let rules = self.by_method.iter().map(|(method, rule)| v1::RpcRule {
             method: method.to_string(),
             id_path: rule.path.to_vec(),
             vmodel: rule.vmodel,
-        };
-        let mut rpcs: Vec<_> = self.by_method.iter().map(rule).collect();
+        });
+        let mut rpcs: Vec<_> = rules.collect();
         rpcs.sort_by(|a, b| a.method.cmp(&b.method));
         rpcs
     }
