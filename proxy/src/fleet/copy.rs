@@ -73,7 +73,7 @@ pub enum Entry {
     In(InFlight),
     /// The copy is not ready any more: choose again.
     NotReady,
-    /// As many as may run run already; wait for [`Copy::freed`].
+    /// As many as may run run already; wait in line ([`Copy::queue`]).
     Full,
     /// As many as may wait wait already.
     Overload,

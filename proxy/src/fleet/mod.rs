@@ -1,6 +1,6 @@
 //! What a proxy knows of the mesh: the table from control, the copies from the agents.
 //!
-//! A [`Fleet`] runs tasks on the proxy's own background threads: [`routes`] takes tables, a [`watch`] per listed instance
+//! A [`Fleet`] runs tasks on the proxy's own background threads: `routes` takes tables, a `watch` per listed instance
 //! keeps the view of its agent. The request threads read what these write, by atomics and [`ArcSwap`]s: [`Fleet::table`],
 //! [`Fleet::index`], and each copy's own word. Nobody here waits for a request, and no request waits for a lock held
 //! across I/O.

@@ -1,8 +1,8 @@
 //! The proxy's [`Policy`]: joins the table (what is asked for) and the fleet (who has it).
 //!
-//! The way of a call: [`method`] says who answers at all, [`name`] which model is meant, [`Mesh::place`] picks a ready copy
-//! or lets the call wait ([`hold`]) while one search per model ([`search`]) has a copy loaded; [`again`] says what becomes
-//! of a failed attempt. The table is loaded once per call and travels with it ([`Call`], rule `one-version`).
+//! The way of a call: `method` says who answers at all, `name` which model is meant, `Mesh::place` picks a ready copy
+//! or lets the call wait (`hold`) while one search per model (`search`) has a copy loaded; `again` says what becomes
+//! of a failed attempt. The table is loaded once per call and travels with it (`Call`, rule `one-version`).
 
 mod again;
 mod hold;
