@@ -91,7 +91,7 @@ async fn json_with_a_wrong_shape_datatype_or_size_is_a_bad_request() {
         serde_json::to_vec(&body).expect("it is JSON")
     };
     let cases = [
-        ("no JSON", b"{\"inputs\": [".to_vec(), "EOF"),
+        ("no JSON", b"{\"inputs\": [".to_vec(), "unexpected end"),
         ("wrong shape", with(&|input| input["shape"] = json!([1, 28, 28])), "Input3"),
         ("negative shape", with(&|input| input["shape"] = json!([1, -1, 28, 28])), "Input3"),
         ("wrong datatype", with(&|input| input["datatype"] = json!("INT32")), "Input3"),

@@ -75,6 +75,7 @@ impl Mesh {
         args.extend(proxy_args);
         let mut proxy = Process::start(&args);
         proxy.wait_for(grpc);
+        wait_until_ready(rest);
         Self { data, grpc, rest, runtime, agent: agent_process, control: control_process, proxy, runtime_args }
     }
 
@@ -153,6 +154,16 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Waits until the proxy says that it is ready.
+fn wait_until_ready(rest: SocketAddr) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let url = format!("http://{rest}/v2/health/ready");
+    while !Command::new("curl").args(["-sf", &url]).status().is_ok_and(|status| status.success()) {
+        assert!(Instant::now() < deadline, "the proxy is not ready after 20 s");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -156,7 +156,7 @@ fn row(mesh: &Mesh, name: &str, model: &crate::observe::Model) -> Vec<String> {
     vec![
         name.to_owned(),
         format!("{:?}", mesh.state(&model.active)),
-        format!("{ready}/{wanted}"),
+        if ready >= wanted as usize { ready.to_string() } else { format!("{ready} of {wanted}") },
         if size == 0 { "-".to_owned() } else { render::bytes(size) },
         match copies.iter().map(|(id, _)| short(id)).collect::<Vec<_>>() {
             ids if ids.is_empty() => "-".to_owned(),

@@ -150,6 +150,9 @@ impl Parts {
             state_dir: None,
         })
         .context("the proxy cannot start")?;
+        // It is ready when it has its table, and then or 5 s later what the agent holds.
+        let mut ready = proxy.watch_ready();
+        let _ = tokio::time::timeout(Duration::from_secs(20), ready.wait_for(|ready| *ready)).await;
         Ok(Self { runtime, agent, control, proxy })
     }
 

@@ -85,7 +85,13 @@ impl Core {
             });
             while held.len() < wanted && !self.asks.is_full() {
                 let Some(placing) = place_next(&order, &held, |id| sight.members.get(id)) else { break };
-                let why = if held.len() < want.least as usize { Why::Keep } else { Why::Scale };
+                // What was evicted though some still call it comes back by its next caller, or into memory that is free: to
+                // evict another for it would only turn them round and round.
+                let why = match held.len() {
+                    held if held < want.least as usize => Why::Keep,
+                    0 => Why::Ahead,
+                    _ => Why::Scale,
+                };
                 self.ask(want, placing.instance.clone(), why);
                 held.push(placing.instance);
             }

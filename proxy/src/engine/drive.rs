@@ -147,12 +147,20 @@ impl<'a, P: Policy, C: Client> Drive<'a, P, C> {
             }
         });
         let slow = || Answer::new(Reason::BR, "the model's name did not arrive in time");
-        self.name = match timeout(SLOW_NAME, look).await.map_err(|_| slow())?? {
+        let look = timeout(SLOW_NAME, look).await.map_err(|_| slow())??;
+        let beyond = look == Look::Beyond;
+        self.name = match look {
             Look::Name(name) => Some(name.into()),
             Look::Malformed(text) => return Err(Answer::new(Reason::BR, text).into()),
-            Look::Absent | Look::More => None,
+            Look::Absent | Look::Beyond | Look::More => None,
         };
-        Ok(self.engine.policy.route(&self.head, self.name.as_deref()))
+        let mut decision = self.engine.policy.route(&self.head, self.name.as_deref());
+        if let (true, Decision::Answer(answer)) = (beyond, &mut decision)
+            && answer.reason == Some(Reason::BR)
+        {
+            answer.text.push_str("; no id stands within the first 32 KiB of the message");
+        }
+        Ok(decision)
     }
 
     async fn hold(&mut self, later: impl Future<Output = Decision<P::Lease>>) -> Result<Decision<P::Lease>, End> {

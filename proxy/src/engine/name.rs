@@ -16,8 +16,10 @@ pub enum Look {
     More,
     /// The field's bytes.
     Name(Vec<u8>),
-    /// The message, or its first [`LIMIT`] bytes, does not have the field.
+    /// The message does not have the field.
     Absent,
+    /// The first [`LIMIT`] bytes of the message do not have the field, which counts as absent.
+    Beyond,
     /// This is no message with such a field.
     Malformed(&'static str),
 }
@@ -89,7 +91,7 @@ impl Walker {
                 State::Skip { left: 0 } => State::Tag(Varint::default()),
                 State::Name { left: 0, name } => State::Done(Look::Name(std::mem::take(name))),
                 _ if self.at == self.end => State::Done(Look::Malformed("a field is longer than its message")),
-                _ if self.at >= LIMIT => State::Done(Look::Absent),
+                _ if self.at >= LIMIT => State::Done(Look::Beyond),
                 State::Skip { left } => {
                     let step = (piece.len() as u64).min(*left);
                     piece = &piece[step as usize..];
@@ -169,9 +171,9 @@ impl Walker {
         let last = self.depth + 1 == self.path.len();
         match wanted {
             true if !last => State::Enter { end },
-            true if end > LIMIT => State::Done(Look::Absent),
+            true if end > LIMIT => State::Done(Look::Beyond),
             true => State::Name { left: length, name: Vec::with_capacity(length as usize) },
-            false if end >= LIMIT => State::Done(Look::Absent),
+            false if end >= LIMIT => State::Done(Look::Beyond),
             false => State::Skip { left: length },
         }
     }
