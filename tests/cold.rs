@@ -14,7 +14,12 @@ async fn mesh(folder: &Folder) -> InProcess {
     folder.add_mnist("onnx/cold.onnx");
     let setup = Setup {
         capacity: 64 * MIB,
-        habits: Habits { load_delay: Duration::from_millis(1500), size: MIB, predicted: MIB },
+        habits: Habits {
+            load_delay: Duration::from_millis(1500),
+            load_work: Duration::ZERO,
+            size: MIB,
+            predicted: MIB,
+        },
         min_churn_age: Duration::ZERO,
     };
     InProcess::start(folder, setup).await

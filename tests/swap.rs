@@ -56,7 +56,12 @@ async fn forty_models_share_room_for_ten_and_no_call_fails() {
     // Each model turns out a tenth larger than predicted: every load is an overrun of its reservation.
     let setup = Setup {
         capacity: 100 * MIB,
-        habits: Habits { load_delay: Duration::ZERO, size: 10 * MIB, predicted: 9 * MIB },
+        habits: Habits {
+            load_delay: Duration::ZERO,
+            load_work: Duration::from_millis(20),
+            size: 10 * MIB,
+            predicted: 9 * MIB,
+        },
         min_churn_age: Duration::ZERO,
     };
     let mesh = InProcess::start(&folder, setup).await;
@@ -75,11 +80,11 @@ async fn forty_models_share_room_for_ten_and_no_call_fails() {
     let mut next = tokio::time::Instant::now();
     while begin.elapsed() < LENGTH {
         let model = name(zipf.rank(random.random()));
-        let (mut client, calls) = (client.clone(), calls.clone());
+        let (mut client, done) = (client.clone(), calls.clone());
         tasks.spawn(async move {
             let answer = tokio::time::timeout(Duration::from_secs(30), call(&mut client, &model)).await;
             answer.expect("an answer comes within 30 s").unwrap_or_else(|status| panic!("{model}: {status:?}"));
-            calls.fetch_add(1, Ordering::Relaxed);
+            done.fetch_add(1, Ordering::Relaxed);
         });
         next += pause;
         tokio::time::sleep_until(next).await;
@@ -87,7 +92,7 @@ async fn forty_models_share_room_for_ten_and_no_call_fails() {
             let share = (mesh.journal.loading() - loading).as_secs_f64() / steered.elapsed().as_secs_f64() / cpus;
             pause = pause
                 .mul_f64((share * 3.0).clamp(0.5, 2.0))
-                .clamp(Duration::from_millis(2), Duration::from_millis(100));
+                .clamp(Duration::from_millis(8), Duration::from_millis(100));
             (steered, loading) = (Instant::now(), mesh.journal.loading());
         }
     }
@@ -124,7 +129,7 @@ async fn the_churn_guard_refuses_a_load_that_would_evict_a_young_copy() {
     );
     let setup = Setup {
         capacity: 20 * MIB,
-        habits: Habits { load_delay: Duration::ZERO, size: 10 * MIB, predicted: 10 * MIB },
+        habits: Habits { load_delay: Duration::ZERO, load_work: Duration::ZERO, size: 10 * MIB, predicted: 10 * MIB },
         min_churn_age: Duration::from_secs(3600),
     };
     let mesh = InProcess::start(&folder, setup).await;

@@ -46,7 +46,7 @@ impl Mesh {
     pub fn start(folder: &Folder, runtime_args: &[&str], proxy_args: &[&str]) -> Self {
         let [data, agent, control, grpc, rest] = std::array::from_fn(|_| free_address());
         let path = |below: &str| folder.path().join(below).display().to_string();
-        folder.write("instances.yaml", format!("instances:\n  - address: {agent}\n    runtime: modelring-onnx\n"));
+        folder.write("instances.yaml", format!("- address: {agent}\n  runtime: modelring-onnx\n"));
         let listen = data.to_string();
         let runtime_args: Vec<String> =
             ["runtime", "--listen", &listen].iter().chain(runtime_args).map(ToString::to_string).collect();
