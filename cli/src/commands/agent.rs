@@ -81,7 +81,7 @@ enum Eviction {
 /// Serves until it is asked to stop.
 pub(crate) async fn run(args: Args) -> Result<()> {
     let mut stop = Stop::listen()?;
-    let running = Agent::start(Config {
+    let mut running = Agent::start(Config {
         listen: args.listen,
         instance: args.instance,
         pod_uid: args.pod_uid,
@@ -101,7 +101,10 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     })
     .await?;
     tracing::info!(address = %running.addr, instance = %running.instance_id, "agent is up");
-    stop.asked().await;
+    tokio::select! {
+        () = stop.asked() => {}
+        error = running.ended() => return Err(error.into()),
+    }
     running.shutdown(args.grace.0).await;
     Ok(())
 }

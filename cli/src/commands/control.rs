@@ -29,7 +29,7 @@ pub(crate) struct Args {
 /// Serves until it is asked to stop.
 pub(crate) async fn run(args: Args) -> Result<()> {
     let mut stop = Stop::listen()?;
-    let running = Control::start(Config {
+    let mut running = Control::start(Config {
         dir: args.dir,
         listen: args.listen,
         namespace: args.namespace,
@@ -38,7 +38,10 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     })
     .await?;
     tracing::info!(address = %running.addr(), "control is up");
-    stop.asked().await;
+    tokio::select! {
+        () = stop.asked() => {}
+        error = running.failed() => return Err(error.into()),
+    }
     running.shutdown().await;
     Ok(())
 }

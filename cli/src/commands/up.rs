@@ -68,7 +68,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     ensure!(args.dir.is_dir(), "{} is no folder; name one that holds manifests", args.dir.display());
     let mut stop = Stop::listen()?;
     let dir = args.dir.canonicalize().with_context(|| format!("{} cannot be read", args.dir.display()))?;
-    let mesh = tokio::select! {
+    let mut mesh = tokio::select! {
         mesh = Parts::start(&args, &dir) => mesh?,
         () = stop.asked() => return Ok(()),
     };
@@ -77,6 +77,8 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let mut observer = Observer::start(format!("http://{}", mesh.control.addr()), args.namespace.clone());
     tokio::select! {
         () = report(&mut observer, &args.dir, mesh.proxy.rest_addr) => {}
+        error = mesh.agent.ended() => return Err(error).context("the agent has ended"),
+        error = mesh.control.failed() => return Err(error).context("control has ended"),
         () = stop.asked() => {}
     }
     println!("\nstopping: calls in flight are finished (Ctrl-C again stops at once)");
