@@ -6,8 +6,6 @@ mod manifest;
 mod memory;
 mod scan;
 mod state;
-#[cfg(test)]
-mod tests;
 
 use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
