@@ -27,7 +27,8 @@ pub(crate) fn encode(
     }
     let wanted: Vec<(&str, &Tensor)> =
         wanted.iter().map(|place| (signature.outputs[*place].name.as_str(), &outputs[*place])).collect();
-    let contents = if raw { None } else { wanted.iter().map(|(_, tensor)| contents::from_raw(tensor)).collect() };
+    let contents: Option<Vec<_>> =
+        if raw { None } else { wanted.iter().map(|(_, tensor)| contents::from_raw(tensor)).collect() };
     let mut response = ModelInferResponse { model_version: VERSION.to_owned(), ..ModelInferResponse::default() };
     for (name, tensor) in &wanted {
         response.outputs.push(InferOutputTensor {
@@ -37,7 +38,6 @@ pub(crate) fn encode(
             ..InferOutputTensor::default()
         });
     }
-    let contents: Option<Vec<_>> = contents;
     match contents {
         Some(contents) => {
             for (output, contents) in response.outputs.iter_mut().zip(contents) {

@@ -57,7 +57,7 @@ pub use config::Config;
 pub use contents::{join, split};
 pub use datatype::DataType;
 pub use error::{Error, Result};
-pub use onnx::{OnnxLoader, OnnxModel};
+pub use onnx::OnnxLoader;
 pub use servable::{Loader, ModelFiles, Servable};
 pub use server::{Running, Runtime};
 pub use tensor::{Dim, Signature, Tensor, TensorSpec};

@@ -26,6 +26,9 @@ const QUEUE: usize = 1024;
 /// How long calls that are running may take to end once the server stops.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// Calls that one connection may have open: as many as may wait, so that one proxy can fill the queue.
+const STREAMS: u32 = 1024;
+
 /// HTTP/2 flow control: room for a large tensor without a round trip per 64 KiB.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
@@ -76,6 +79,7 @@ impl Runtime {
         let broken = |error: tonic_reflection::server::Error| Error::Internal(error.to_string());
         let (stop, stopped) = oneshot::channel();
         let server = Server::builder()
+            .max_concurrent_streams(STREAMS)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .add_service(inference)

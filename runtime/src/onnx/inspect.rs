@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use tract_onnx::{
     Onnx,
     pb::{
-        GraphProto, ModelProto, ValueInfoProto, tensor_proto, tensor_shape_proto::dimension::Value as DimValue,
-        type_proto::Value as TypeValue,
+        GraphProto, ModelProto, TensorProto, ValueInfoProto, tensor_proto,
+        tensor_shape_proto::dimension::Value as DimValue, type_proto::Value as TypeValue,
     },
     prelude::{DatumType, InferenceFact, InferenceModel, TDim, TractError, TractResult},
     tract_hir::infer::{Factoid, GenericFactoid, ShapeFactoid},
@@ -41,6 +41,29 @@ fn missing_operators(onnx: &Onnx, graph: &GraphProto, missing: &mut BTreeSet<Str
             missing_operators(onnx, inner, missing);
         }
     }
+}
+
+/// Bytes of all weights, those in files beside the model too.
+pub(super) fn weights(proto: &ModelProto) -> u64 {
+    proto.graph.as_ref().map_or(0, weights_of)
+}
+
+fn weights_of(graph: &GraphProto) -> u64 {
+    let attributes = graph.node.iter().flat_map(|node| &node.attribute).map(|attribute| {
+        let numbers = 4 * attribute.floats.len() + 8 * attribute.ints.len();
+        let texts: usize = attribute.strings.iter().map(Vec::len).sum();
+        let tensors: u64 = attribute.t.iter().chain(&attribute.tensors).map(tensor_bytes).sum();
+        let graphs: u64 = attribute.g.iter().chain(&attribute.graphs).map(weights_of).sum();
+        (numbers + texts) as u64 + tensors + graphs
+    });
+    graph.initializer.iter().map(tensor_bytes).chain(attributes).fold(0, u64::saturating_add)
+}
+
+/// By its shape, as its data may be in another file. What is nonsense here is found when it is read.
+fn tensor_bytes(tensor: &TensorProto) -> u64 {
+    let datum = tensor_proto::DataType::try_from(tensor.data_type).ok().and_then(|of| DatumType::try_from(of).ok());
+    let sizes = tensor.dims.iter().map(|size| u64::try_from(*size).unwrap_or(0));
+    sizes.fold(datum.map_or(0, |datum| datum.size_of() as u64), u64::saturating_mul)
 }
 
 /// The inputs of a parsed model. A size that it does not say gets a name of its own, so that tract can reckon with it.

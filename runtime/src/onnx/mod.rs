@@ -7,7 +7,7 @@ mod model;
 mod plans;
 mod size;
 
-pub use model::OnnxModel;
+use model::OnnxModel;
 
 use crate::{
     error::{Error, Result},

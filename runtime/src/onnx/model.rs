@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use tract_onnx::{
     pb::{ModelProto, ValueInfoProto},
-    prelude::{DatumType, Framework, IntoTValue, TractError, TractResult},
+    prelude::{DatumType, Framework, InferenceModel, IntoTValue, TractError, TractResult},
 };
 
 use super::{
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// An ONNX model that tract runs.
-pub struct OnnxModel {
+pub(super) struct OnnxModel {
     signature: Signature,
     /// Types of the inputs in tract's words.
     types: Vec<DatumType>,
@@ -34,7 +34,7 @@ impl OnnxModel {
     /// # Errors
     /// [`Error::NoFile`] where it cannot be read, [`Error::InvalidModel`] where it is no model or has an operator that
     /// tract cannot run, with the operator's name.
-    pub fn load(file: &Path) -> Result<Self> {
+    pub(super) fn load(file: &Path) -> Result<Self> {
         let bytes = fs::read(file).map_err(|error| Error::NoFile { path: file.to_owned(), why: error.to_string() })?;
         let onnx = tract_onnx::onnx();
         let proto = onnx.proto_model_for_read(&mut bytes.as_slice()).map_err(|error| no_model(file, &error))?;
@@ -52,13 +52,13 @@ impl OnnxModel {
         Self::plan(proto, parsed.model).map_err(|error| invalid("the model cannot be run", &error))
     }
 
-    fn plan(proto: ModelProto, mut parsed: tract_onnx::prelude::InferenceModel) -> TractResult<Self> {
+    fn plan(proto: ModelProto, mut parsed: InferenceModel) -> TractResult<Self> {
+        let weights = inspect::weights(&proto);
         let outputs: Vec<ValueInfoProto> = proto.graph.map(|graph| graph.output).unwrap_or_default();
         let inputs = inspect::inputs(&mut parsed)?;
         let types = (0..inputs.len()).map(|place| input_type(&parsed, place)).collect::<TractResult<_>>()?;
-        let plans = Plans::new(parsed)?;
+        let (plans, size) = Plans::new(parsed, weights)?;
         let outputs = inspect::outputs(&plans, &outputs)?;
-        let size = plans.size();
         Ok(Self { signature: Signature { inputs, outputs }, types, plans, size })
     }
 }

@@ -39,21 +39,24 @@ pub(super) enum Plans {
         source: Box<InferenceModel>,
         /// The plans that are kept.
         made: Mutex<VecDeque<(Shapes, Arc<TypedSimplePlan>)>>,
-        /// Bytes of one plan, by a probe.
-        bytes: u64,
     },
 }
 
 // === impl Plans ===
 
 impl Plans {
-    /// Plans of a parsed model whose unknown sizes are named already.
-    pub(super) fn new(source: InferenceModel) -> TractResult<Self> {
+    /// Plans of a parsed model whose unknown sizes are named already, and their bytes in memory; `weights` is the bytes
+    /// of weights in its file.
+    pub(super) fn new(source: InferenceModel, weights: u64) -> TractResult<(Self, u64)> {
         match plan(source.clone()) {
-            Ok(plan) => Ok(Self::One(plan)),
+            Ok(plan) => {
+                let bytes = size::of_plan(&plan, weights);
+                Ok((Self::One(plan), bytes))
+            }
             Err(error) => {
-                let bytes = probe(&source, error)?;
-                Ok(Self::ByShape { source: Box::new(source), made: Mutex::default(), bytes })
+                let kept = probe(&source, weights, error)?.saturating_mul(KEPT as u64);
+                let bytes = size::of_source(&source, weights).saturating_add(kept);
+                Ok((Self::ByShape { source: Box::new(source), made: Mutex::default() }, bytes))
             }
         }
     }
@@ -85,14 +88,6 @@ impl Plans {
         }
         Ok(new)
     }
-
-    /// Bytes in memory, with all plans that may be kept.
-    pub(super) fn size(&self) -> u64 {
-        match self {
-            Self::One(plan) => size::of_plan(plan),
-            Self::ByShape { source, bytes, .. } => size::of_source(source).saturating_add(bytes * KEPT as u64),
-        }
-    }
 }
 
 fn plan(model: InferenceModel) -> TractResult<Arc<TypedSimplePlan>> {
@@ -100,7 +95,7 @@ fn plan(model: InferenceModel) -> TractResult<Arc<TypedSimplePlan>> {
 }
 
 /// Bytes of a plan for stand-in sizes. The error is that of the try with symbols: it says what is in the way.
-fn probe(source: &InferenceModel, error: TractError) -> TractResult<u64> {
+fn probe(source: &InferenceModel, weights: u64, error: TractError) -> TractResult<u64> {
     let mut open = false;
     for size in PROBES {
         let mut shapes = Shapes::new();
@@ -115,10 +110,10 @@ fn probe(source: &InferenceModel, error: TractError) -> TractResult<u64> {
             }
         }
         if open {
-            return Ok(size::of_source(source));
+            return Ok(size::of_source(source, weights));
         }
         if let Ok(plan) = concrete(source, &shapes).and_then(plan) {
-            return Ok(size::of_plan(&plan));
+            return Ok(size::of_plan(&plan, weights));
         }
     }
     Err(error)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, checker, helper, numpy_helper, save
+from onnx import TensorProto, checker, helper, load, numpy_helper, save
 
 HERE = Path(__file__).parent
 OPSET = [helper.make_opsetid("", 17)]
@@ -62,11 +62,27 @@ KINDS = {
     "fp64": TensorProto.DOUBLE,
     "bytes": TensorProto.STRING,
 }
+
+
+def mirror(name, kinds):
+    write(
+        name,
+        [node("Identity", [kind], [f"{kind}_out"]) for kind in kinds],
+        [tensor(kind, number, ["n"]) for kind, number in kinds.items()],
+        [tensor(f"{kind}_out", number, ["n"]) for kind, number in kinds.items()],
+    )
+
+
+mirror("mirror", KINDS)
+# The same without the type that typed contents cannot carry.
+mirror("mirror_typed", {kind: number for kind, number in KINDS.items() if kind != "fp16"})
+
+# An answer that typed contents cannot carry, to a request that they can.
 write(
-    "mirror",
-    [node("Identity", [kind], [f"{kind}_out"]) for kind in KINDS],
-    [tensor(kind, number, ["n"]) for kind, number in KINDS.items()],
-    [tensor(f"{kind}_out", number, ["n"]) for kind, number in KINDS.items()],
+    "half",
+    [node("Cast", ["x"], ["y"], to=TensorProto.FLOAT16)],
+    [tensor("x", TensorProto.FLOAT, [2])],
+    [tensor("y", TensorProto.FLOAT16, [2])],
 )
 
 # sum = x + y, dims = the shape of x: two inputs must agree on their size, and a shape is a value.
@@ -111,6 +127,27 @@ write(
     [tensor("x", TensorProto.FLOAT, [2, 2]), tensor("c", TensorProto.BOOL, [])],
     [tensor("y", TensorProto.FLOAT, None)],
     check=False,
+)
+
+# Mostly weights: 256 KiB of them.
+write(
+    "heavy",
+    [node("MatMul", ["x", "w"], ["y"])],
+    [tensor("x", TensorProto.FLOAT, ["batch", 256])],
+    [tensor("y", TensorProto.FLOAT, ["batch", 256])],
+    [("w", np.arange(256 * 256, dtype=np.float32).reshape(256, 256))],
+)
+
+# The affine model with its weights in a file beside it.
+folder = HERE / "external"
+folder.mkdir(exist_ok=True)
+(folder / "weights.bin").unlink(missing_ok=True)
+save(
+    load(HERE / "affine.onnx"),
+    folder / "model.onnx",
+    save_as_external_data=True,
+    location="weights.bin",
+    size_threshold=0,
 )
 
 # A file that ends in its middle.
