@@ -163,6 +163,7 @@ async fn the_status_tells_the_limits_and_the_methods() {
     let config = config();
     assert_eq!(told.status(), RuntimeState::Ready);
     assert_eq!(told.capacity_in_bytes, config.capacity);
+    assert!(told.runtime_version.starts_with("modelring"), "agents know the form of our stream by this");
     assert_eq!(told.max_loading_concurrency as usize, config.loading_concurrency);
     assert_eq!(u128::from(told.model_loading_timeout_ms), config.load_timeout.as_millis());
     assert_eq!(told.default_model_size_in_bytes, 1_000_000);
