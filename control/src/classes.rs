@@ -106,12 +106,26 @@ mod tests {
     }
 
     #[test]
+    fn all_runtimes_that_fit_serve_whatever_their_priority() {
+        let format =
+            |priority| json!({"supportedModelFormats": [{"name": "onnx", "autoSelect": true, "priority": priority}]});
+        let labels = RuntimeLabels::of(
+            &desired(&[("first", format(9)), ("second", format(1))], &[("third", format(5))]),
+            &BTreeMap::new(),
+            true,
+        );
+        assert_eq!(labels.serving("mt:onnx"), ["first", "second", "third"]);
+    }
+
+    #[test]
     fn a_namespaced_runtime_hides_the_cluster_one_and_both_hide_the_built_in_one() {
         let built_in = BTreeMap::from([("r".to_owned(), spec(json!({})))]);
         let of = |desired| RuntimeLabels::of(&desired, &built_in, true).serving("mt:onnx");
         assert_eq!(of(desired(&[], &[])), ["r"]);
         assert_eq!(of(desired(&[], &[("r", json!({})), ("s", json!({}))])), ["r", "s"]);
-        assert!(of(desired(&[("r", json!({"disabled": true}))], &[("r", json!({}))])).is_empty());
+        for extra in [json!({"disabled": true}), json!({"multiModel": false})] {
+            assert!(of(desired(&[("r", extra)], &[("r", json!({}))])).is_empty());
+        }
         assert!(of(desired(&[], &[("r", json!({"multiModel": false}))])).is_empty());
     }
 }

@@ -119,6 +119,49 @@ async fn an_object_of_another_namespace_is_refused_and_one_without_the_annotatio
 }
 
 #[tokio::test]
+async fn a_service_that_loses_the_annotation_goes_as_if_it_were_deleted() {
+    let mesh = Mesh::start(&[("a.yaml", &service("a", "p"))]).await;
+    let mut client = mesh.client(Role::Observer).await;
+    client.until("the service", |table| table.vmodels.contains_key("a")).await;
+    mesh.write("a.yaml", &service("a", "p").replace("ModelMesh", "Serverless"));
+    client.until("it goes", |table| table.vmodels.is_empty() && table.models.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_runtime_that_comes_later_takes_the_models_that_wait_for_one() {
+    let mesh = Mesh::start(&[("a.yaml", &service("a", "p").replace("name: onnx", "name: keras"))]).await;
+    let mut client = mesh.client(Role::Observer).await;
+    let class = |table: &common::Table| table.classes.get("mt:keras").map(|class| class.runtimes.clone());
+    client.until("no runtime", |table| class(table).is_some_and(|runtimes| runtimes.is_empty())).await;
+    let later = common::RUNTIME.replace("name: small", "name: later").replace("name: onnx", "name: keras");
+    mesh.write("later.yaml", &later);
+    client.until("the runtime", |table| class(table).is_some_and(|runtimes| runtimes == ["later"])).await;
+    mesh.write("runtime.yaml", &common::RUNTIME.replace("- name: onnx", "- name: keras"));
+    client
+        .until("a changed one too", |table| class(table).is_some_and(|runtimes| runtimes == ["later", "small"]))
+        .await;
+}
+
+#[tokio::test]
+async fn the_table_routes_the_methods_of_kserve_tensorflow_and_torchserve_by_the_name_in_the_message() {
+    let mesh = Mesh::start(&[]).await;
+    let mut client = mesh.client(Role::Proxy).await;
+    let tuning = client.until("the table", |_| true).await.tuning.clone();
+    assert!(tuning.allow_other_rpcs);
+    let rules: Vec<_> = tuning.rpcs.iter().map(|rule| (rule.method.as_str(), &rule.id_path[..], rule.vmodel)).collect();
+    assert_eq!(
+        rules,
+        [
+            ("inference.GRPCInferenceService/ModelInfer", &[1][..], true),
+            ("inference.GRPCInferenceService/ModelMetadata", &[1], true),
+            ("inference.GRPCInferenceService/ModelStreamInfer", &[1], true),
+            ("tensorflow.serving.PredictionService/Predict", &[1, 1], true),
+            ("org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions", &[1], true),
+        ]
+    );
+}
+
+#[tokio::test]
 async fn the_storage_secret_is_written_beside_the_manifests_and_follows_them() {
     let secret = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: storage-config\ndata:\n  one: eyJ0eXBlIjoiczMifQ==\nstringData:\n  two: '{\"type\": \"local\"}'\n  ../three: x\n";
     let mesh = Mesh::start(&[("s.yaml", secret), ("a.yaml", &service("a", "p"))]).await;

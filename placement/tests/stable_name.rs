@@ -139,6 +139,21 @@ fn a_model_that_never_loads_leaves_the_old_one_in_service() {
 }
 
 #[test]
+fn a_model_without_a_copy_is_followed_when_the_new_one_is_ready_on_one_instance() {
+    for bad in [false, true] {
+        let (mut world, mut vmodel) = (World::new(3, 2, 0), VModel::new(model("old")));
+        world.bad.extend(bad.then(|| model("new")));
+        for _ in 0..20 {
+            vmodel = world.step(&vmodel, &model("new"), true, false);
+            assert!(*vmodel.active() == model("old") || world.count(&model("new")) > 0);
+            world.now = world.now + Duration::from_secs(1);
+        }
+        let expected = if bad { ("old", 0) } else { ("new", 1) };
+        assert_eq!((vmodel.active(), world.count(&model("new"))), (&model(expected.0), expected.1));
+    }
+}
+
+#[test]
 fn without_space_one_of_several_copies_makes_room_after_the_load_timeout() {
     let (mut world, mut vmodel) = (World::new(2, 1, 2), VModel::new(model("old")));
     world.run(&mut vmodel, &model("new"), TIMEOUT.as_secs());

@@ -134,6 +134,67 @@ fn a_legacy_framework_names_the_format_and_the_annotation_its_runtime() {
 }
 
 #[test]
+fn of_several_legacy_frameworks_the_first_of_the_known_order_counts() {
+    let order = ["xgboost", "lightgbm", "sklearn", "tensorflow", "onnx", "pytorch", "triton", "pmml"];
+    for first in 0..order.len() {
+        let location = json!({"storage": {"key": "k", "path": "p", "schemaPath": "s"}});
+        let spec: serde_json::Map<_, _> =
+            order[first..].iter().rev().map(|name| ((*name).to_owned(), location.clone())).collect();
+        let model = converted(spec.into()).model;
+        assert_eq!((model.model_type, model.path.as_str()), (format!("mt:{}", order[first]), "p"));
+        assert!(model.key.contains(r#""storage_key":"k""#) && model.key.contains(r#""schema_path":"s""#));
+    }
+}
+
+#[test]
+fn a_change_of_what_is_served_makes_a_new_model() {
+    let spec = |fields: Value, storage: Value| {
+        let mut spec = json!({"modelFormat": {"name": "onnx"}, "storage": {"path": "p"}});
+        spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        spec["storage"].as_object_mut().unwrap().extend(storage.as_object().unwrap().clone());
+        converted(json!({ "model": spec })).model.id
+    };
+    let ids = [
+        spec(json!({}), json!({})),
+        spec(json!({"modelFormat": {"name": "sklearn"}}), json!({})),
+        spec(json!({"modelFormat": {"name": "onnx", "version": "1"}}), json!({})),
+        spec(json!({"runtime": "r"}), json!({})),
+        spec(json!({"protocolVersion": "v2"}), json!({})),
+        spec(json!({}), json!({"path": "q"})),
+        spec(json!({}), json!({"parameters": {"bucket": "b"}})),
+        spec(json!({}), json!({"key": "k"})),
+        spec(json!({}), json!({"schemaPath": "s"})),
+    ];
+    let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
+    assert_eq!(distinct.len(), ids.len(), "{ids:?}");
+}
+
+#[test]
+fn fields_of_pod_scale_and_container_mean_nothing() {
+    let plain = model(json!({"storage": {"path": "p"}}));
+    let mut full = plain.clone();
+    full.as_object_mut().unwrap().extend(
+        json!({
+            "nodeSelector": {"gpu": "yes"}, "serviceAccountName": "s", "tolerations": [{"key": "x"}],
+            "minReplicas": 2, "maxReplicas": 9, "scaleTarget": 4, "scaleMetric": "cpu", "containerConcurrency": 3,
+            "timeout": 60, "logger": {"mode": "all"}, "batcher": {"maxBatchSize": 8},
+        })
+        .as_object()
+        .unwrap()
+        .clone(),
+    );
+    full["model"].as_object_mut().unwrap().extend(
+        json!({"runtimeVersion": "9", "image": "i", "env": [{"name": "A", "value": "b"}], "resources": {"limits": {"cpu": "1"}}})
+            .as_object()
+            .unwrap()
+            .clone(),
+    );
+    let mut labelled = service(full, &[]);
+    labelled.metadata.labels = Some(BTreeMap::from([("team".to_owned(), "x".to_owned())]));
+    assert_eq!(convert(&labelled).unwrap(), converted(plain));
+}
+
+#[test]
 fn each_conversion_error_says_what_is_wrong() {
     assert_eq!(error(model(json!({}))), "must have either the storageUri or the storage.path");
     assert!(error(model(json!({"storageUri": "s3://b/p", "storage": {"path": "p"}}))).starts_with("cannot have both"));
@@ -147,7 +208,9 @@ fn each_conversion_error_says_what_is_wrong() {
     let mut both = model(location.clone());
     both.as_object_mut().unwrap().insert("onnx".into(), location.clone());
     assert!(error(both).contains("spec.predictor.onnx"));
-    assert!(error(json!({"paddle": location.clone()})).contains("neither"));
+    for unknown in ["paddle", "huggingface"] {
+        assert!(error(json!({ unknown: location.clone() })).contains("neither"), "{unknown}");
+    }
     let annotated = convert(&service(model(location), &[(crd::SERVING_RUNTIME, "r")])).unwrap_err();
     assert_eq!(annotated, ConvertError::ModelAndAnnotation);
 }
