@@ -71,6 +71,7 @@ async fn syntax_errors_and_unknown_fields_name_file_line_and_field() {
         ("missing.yaml", &service("m", "p").replace("        name: onnx\n", "        nome: onnx\n")),
         ("instances.yaml", "- address: 127.0.0.1:1\n  runtime: small\n  rack: 7\n"),
         ("name.yaml", &service("../evil", "p")),
+        ("long.yaml", &service(&format!("a{}", ".a".repeat(119)), "p")),
     ])
     .await;
     let mut client = mesh.client(Role::Observer).await;
@@ -84,7 +85,23 @@ async fn syntax_errors_and_unknown_fields_name_file_line_and_field() {
     );
     assert!(table.notes("instances.yaml:3", "rack"), "{:?}", table.notices);
     assert!(table.notes("name.yaml:1", "metadata.name"), "{:?}", table.notices);
+    assert!(table.notes("long.yaml:1", "longer than 238"), "{:?}", table.notices);
     assert!(!table.notices.iter().any(|notice| notice.subject.starts_with("empty.yaml")));
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_named_and_disturbs_no_other() {
+    let mesh = Mesh::start(&[("a.yaml", &service("a", "p"))]).await;
+    let mut client = mesh.client(Role::Observer).await;
+    client.until("the table", |table| table.vmodels.contains_key("a")).await;
+    std::os::unix::fs::symlink("loop.yaml", mesh.file("loop.yaml")).unwrap();
+    fs::create_dir(mesh.file("folder.yaml")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(mesh.file("pipe.yaml")).status().unwrap().success());
+    mesh.write("b.yaml", &service("b", "p"));
+    let table = client.until("the other file", |table| table.vmodels.contains_key("b")).await;
+    for file in ["loop.yaml", "folder.yaml", "pipe.yaml"] {
+        assert!(table.notes(file, "cannot be read"), "{file}: {:?}", table.notices);
+    }
 }
 
 #[tokio::test]
@@ -164,13 +181,16 @@ async fn the_table_routes_the_methods_of_kserve_tensorflow_and_torchserve_by_the
 #[tokio::test]
 async fn the_storage_secret_is_written_beside_the_manifests_and_follows_them() {
     let secret = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: storage-config\ndata:\n  one: eyJ0eXBlIjoiczMifQ==\nstringData:\n  two: '{\"type\": \"local\"}'\n  ../three: x\n";
-    let mesh = Mesh::start(&[("s.yaml", secret), ("a.yaml", &service("a", "p"))]).await;
+    let longest = "k".repeat(253);
+    let secret = format!("{secret}  {longest}: long\n");
+    let mesh = Mesh::start(&[("s.yaml", &secret), ("a.yaml", &service("a", "p"))]).await;
     let mut client = mesh.client(Role::Observer).await;
     let table = client.until("the table", |table| !table.notices.is_empty()).await;
     assert!(table.notes("Secret/storage-config", "`../three`"), "{:?}", table.notices);
     let entry = |name: &str| fs::read_to_string(mesh.file(".modelring/storage-config").join(name));
     assert_eq!(entry("one").unwrap(), r#"{"type":"s3"}"#);
     assert_eq!(entry("two").unwrap(), r#"{"type": "local"}"#);
+    assert_eq!(entry(&longest).unwrap(), "long");
     let mode = fs::metadata(mesh.file(".modelring/storage-config/one")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert!(!mesh.file(".modelring/three").exists());

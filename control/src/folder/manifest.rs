@@ -18,6 +18,8 @@ pub(super) const STORAGE_SECRET: &str = "storage-config";
 pub(super) const CONFIG_MAP: &str = "model-serving-config";
 /// The entry of it that counts.
 const CONFIG_ENTRY: &str = "config.yaml";
+/// The id of a model is the name, `__isvc-` and ten digits of a hash, and names a folder: 255 bytes.
+const LONGEST_SERVICE: usize = 255 - 17;
 const GROUP: &str = "serving.kserve.io/";
 
 /// An object that control reads.
@@ -164,6 +166,11 @@ impl Document<'_> {
             return Err(self.problem(format!(
                 "field `metadata.name`: `{name}` is no name of an object (lower case letters, digits, `-` and `.`, at \
                  most 253)"
+            )));
+        }
+        if kind == "InferenceService" && name.len() > LONGEST_SERVICE {
+            return Err(self.problem(format!(
+                "field `metadata.name`: `{name}` is longer than {LONGEST_SERVICE} bytes, it has no room in the id of a model"
             )));
         }
         match (api_version.as_str(), kind.as_str()) {

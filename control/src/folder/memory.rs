@@ -83,7 +83,9 @@ impl StateFolder {
     }
 
     fn put(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
-        let aside = path.with_file_name(format!(".{}.new", path.file_name().unwrap_or_default().display()));
+        // Cut, so that a name of any allowed length has room for what is added.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let aside = path.with_file_name(format!(".{name:.200}.new"));
         let write = || -> io::Result<()> {
             // A file that a stopped process left aside may have other rights.
             let _ = fs::remove_file(&aside);

@@ -40,6 +40,8 @@ pub(super) struct Scanner {
 /// What tells that a file is the same as before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
+    /// Whether it is a file, or a link.
+    readable: bool,
     inode: u64,
     length: u64,
     modified: (i64, i64),
@@ -158,16 +160,20 @@ impl Scanner {
             }
             // Links are followed: a mounted ConfigMap is made of them.
             match fs::metadata(&path) {
-                Ok(metadata) if metadata.is_file() => drop(listed.insert(name.to_owned(), Stamp::of(&metadata))),
-                Ok(_) => {}
+                Ok(metadata) => drop(listed.insert(name.to_owned(), Stamp::of(&metadata))),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                // A link that leads nowhere is one file's problem, said when that file is read.
+                Err(_) => drop(listed.insert(name.to_owned(), Stamp::of(&fs::symlink_metadata(&path)?))),
             }
         }
         Ok(listed)
     }
 
     fn read_file(&self, name: &str, stamp: Stamp) -> io::Result<String> {
+        // A pipe would block whoever reads it.
+        if !stamp.readable {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a folder or another thing than a file"));
+        }
         if stamp.length > LARGEST {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 64 MiB"));
         }
@@ -180,6 +186,7 @@ impl Scanner {
 impl Stamp {
     fn of(metadata: &Metadata) -> Self {
         Self {
+            readable: metadata.is_file() || metadata.is_symlink(),
             inode: metadata.ino(),
             length: metadata.len(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),

@@ -189,6 +189,8 @@ impl Peer {
                     let had_run_out = self.host.set_lease(state.view.boot().unwrap_or_default(), until);
                     if had_run_out || until == Time::ZERO {
                         fleet.loads.wake_all();
+                        // Calls that wait for their turn elsewhere may come here now; those that wait here may not.
+                        state.copies.keys().for_each(|model| look_again(fleet, model));
                     }
                 }
                 ViewChange::Unknown => {
@@ -225,7 +227,7 @@ impl Peer {
                 copy.ready(seen.seq, concurrency_limit, fleet.proxies());
                 copy.store(WordState::Ready);
                 fleet.loads.promise(model, || copy.promise());
-                fleet.index.with(model.as_str(), |copies| copies.iter().for_each(|copy| copy.look_again()));
+                look_again(fleet, model);
                 None
             }
             CopyState::Draining { evict, .. } => {
@@ -256,6 +258,11 @@ impl Peer {
         fleet.index.add(&copy);
         copy
     }
+}
+
+/// All who wait for their turn on a copy of this model look again.
+fn look_again(fleet: &Fleet, model: &ModelId) {
+    fleet.index.with(model.as_str(), |copies| copies.iter().for_each(|copy| copy.look_again()));
 }
 
 // === impl State ===

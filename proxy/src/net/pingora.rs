@@ -1,6 +1,6 @@
 //! HTTP/1.1 connections of clients, by Pingora's session. All use of Pingora's hidden API is in this file.
 
-use std::{net::IpAddr, rc::Rc, time::Duration};
+use std::{cell::Cell, net::IpAddr, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Response};
@@ -68,11 +68,13 @@ async fn exchange<P: Policy>(
     let (feed, body) = Body::new(context.engine.budget().clone());
     let (method, uri, headers) = (head.method.clone(), head.uri.clone(), head.headers.clone());
     let request = HttpRequest { method, uri, headers, peer, body };
+    let broken = Cell::new(false);
     let response = tokio::select! {
         response = context.http.handle(request, &context.engine) => response,
-        () = upload(&mut session, feed, expects) => return None,
+        () = upload(&mut session, feed, expects, &broken) => return None,
     };
-    if context.is_draining() {
+    // Where a broken body ends, and the next request begins, nobody can say.
+    if context.is_draining() || broken.get() {
         session.set_keepalive(None);
     }
     if let Err(error) = answer(&mut session, response, is_head).await {
@@ -83,7 +85,12 @@ async fn exchange<P: Policy>(
 }
 
 /// Feeds the body, piece by piece as it is read, then watches the caller; ends when the caller goes away.
-async fn upload(session: &mut ServerSession, feed: mpsc::Sender<Result<Bytes, Answer>>, expects: bool) {
+async fn upload(
+    session: &mut ServerSession,
+    feed: mpsc::Sender<Result<Bytes, Answer>>,
+    expects: bool,
+    broken: &Cell<bool>,
+) {
     let mut expects = expects && !session.is_body_done();
     loop {
         let Ok(permit) = feed.reserve().await else { break };
@@ -94,6 +101,7 @@ async fn upload(session: &mut ServerSession, feed: mpsc::Sender<Result<Bytes, An
             Ok(Some(piece)) => permit.send(Ok(piece)),
             Ok(None) => break,
             Err(error) => {
+                broken.set(true);
                 permit.send(Err(Answer::new(Reason::BR, format!("the request body broke off: {error}"))));
                 break;
             }

@@ -93,6 +93,17 @@ async fn a_large_body_in_chunks_is_repeated_and_one_over_the_limit_is_refused() 
 }
 
 #[tokio::test]
+async fn after_a_broken_body_nothing_more_is_read_from_the_connection() {
+    let (_upstream, proxy) = setting().await;
+    let broken = "POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n";
+    let next = "POST /b HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 2\r\n\r\nde";
+    let response = http1(proxy.rest(), &format!("{broken}{next}")).await.to_lowercase();
+    assert_eq!(response.matches("http/1.1").count(), 1, "{response}");
+    assert!(response.starts_with("http/1.1 400") && response.contains("connection: close"), "{response}");
+    proxy.stop().await;
+}
+
+#[tokio::test]
 async fn errors_have_the_body_and_the_reason_that_rest_callers_know() {
     let (_upstream, proxy) = setting().await;
     let request = "POST /infer/nobody HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";

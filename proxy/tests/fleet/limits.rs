@@ -5,7 +5,7 @@ use modelring_proto::v1;
 use modelring_proxy::engine::answer::Reason;
 
 use crate::{
-    scripted::{ScriptedAgent, soon},
+    scripted::{ScriptedAgent, soon, until},
     world::{Settled, World, change},
 };
 
@@ -66,6 +66,21 @@ async fn a_second_copy_takes_what_the_first_cannot() {
     let mut second = Box::pin(world.infer());
     let Settled::Forward(second) = soon("the other copy", &mut second).await else { panic!("not forwarded") };
     assert_ne!(first.target.key.0, second.target.key.0);
+}
+
+#[tokio::test]
+async fn those_who_wait_for_a_turn_are_told_of_a_copy_whose_lease_comes_later() {
+    let (agent, mut world) = with_limit(1, 1).await;
+    let other = ScriptedAgent::start("other").await;
+    other.ready_with_limit("m", 1);
+    other.answer_pings(false);
+    let _first = world.infer().await.plan();
+    world.install(change(&[&agent, &other]));
+    until("its READY", || world.fleet.index.with("m", |copies| (copies.len() == 2).then_some(()))).await;
+    let mut second = Box::pin(world.infer());
+    assert!(poll!(&mut second).is_pending());
+    other.answer_pings(true);
+    soon("the other copy", second).await.plan();
 }
 
 #[tokio::test]
