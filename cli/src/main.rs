@@ -20,8 +20,30 @@ fn main() -> ExitCode {
     match commands::run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("modelring: {error:#}");
+            eprintln!("modelring: {}", told(error.chain()));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error and its causes; a cause that the text before it ends with already is not said again.
+fn told<'e>(causes: impl Iterator<Item = &'e (dyn std::error::Error + 'static)>) -> String {
+    causes.map(ToString::to_string).fold(String::new(), |text, cause| match text.is_empty() {
+        true => cause,
+        false if text.ends_with(&cause) => text,
+        false => format!("{text}: {cause}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::told;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let repeats = anyhow!("denied").context("cannot make 'x': denied").context("the agent cannot start");
+        assert_eq!(told(repeats.chain()), "the agent cannot start: cannot make 'x': denied");
     }
 }

@@ -154,8 +154,12 @@ impl Services {
             self.records.get(name).is_some_and(|kept| kept.active == record.active && kept.before == record.before);
         if !is_kept {
             if let Err(error) = memory.write(name, &record) {
-                tracing::error!(name, %error, "the record of a service cannot be written, nothing changes");
-                service.trouble = Some(format!("its record cannot be written, so nothing changes: {error}"));
+                let trouble = format!("its record cannot be written, so nothing changes: {error}");
+                // It is tried again at every step, and said once.
+                if service.trouble.as_ref() != Some(&trouble) {
+                    tracing::error!(name, %error, "the record of a service cannot be written, nothing changes");
+                }
+                service.trouble = Some(trouble);
                 return None;
             }
             self.records.insert(name.to_owned(), record);
