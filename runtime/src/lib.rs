@@ -61,3 +61,8 @@ pub use onnx::OnnxLoader;
 pub use servable::{Loader, ModelFiles, Servable};
 pub use server::{Running, Runtime};
 pub use tensor::{Dim, Signature, Tensor, TensorSpec};
+
+/// The guide's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/custom-runtimes.md")]
+struct Guide;

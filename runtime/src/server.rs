@@ -3,8 +3,9 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use modelring_proto::{
-    FILE_DESCRIPTOR_SET, inference::grpc_inference_service_server::GrpcInferenceServiceServer,
-    mmesh::model_runtime_server::ModelRuntimeServer,
+    FILE_DESCRIPTOR_SET,
+    inference::grpc_inference_service_server::{self as inference_server, GrpcInferenceServiceServer},
+    mmesh::model_runtime_server::{self, ModelRuntimeServer},
 };
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::transport::{Server, server::TcpIncoming};
@@ -74,8 +75,13 @@ impl Runtime {
             .max_decoding_message_size(most)
             .max_encoding_message_size(most);
         let management = ModelRuntimeServer::new(Management { models, config });
-        let reflection =
-            || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET);
+        // Only what is served here: the descriptors are of all contracts.
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+                .with_service_name(inference_server::SERVICE_NAME)
+                .with_service_name(model_runtime_server::SERVICE_NAME)
+        };
         let broken = |error: tonic_reflection::server::Error| Error::Internal(error.to_string());
         let (stop, stopped) = oneshot::channel();
         let server = Server::builder()

@@ -7,7 +7,11 @@ use modelring_proto::inference::{
     model_metadata_response::TensorMetadata,
 };
 use tokio_stream::StreamExt;
-use tonic::Code;
+use tonic::{Code, transport::Channel};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
 
 fn tensor(name: &str, datatype: &str, shape: &[i64]) -> TensorMetadata {
     TensorMetadata { name: name.to_owned(), datatype: datatype.to_owned(), shape: shape.to_vec() }
@@ -219,4 +223,24 @@ async fn a_message_beyond_the_limit_is_refused_and_the_connection_goes_on() {
     let call = |rows: usize| request("affine").raw("x", "FP32", &[rows as i64, 3], &bytes(&vec![1.0; rows * 3]));
     assert_eq!(server.infer(call(rows)).await.unwrap_err().code(), Code::OutOfRange);
     assert_eq!(server.infer(call(100)).await.unwrap().outputs[0].shape, [100, 2]);
+}
+
+#[tokio::test]
+async fn reflection_lists_what_is_served_and_nothing_else() {
+    let server = Server::start().await;
+    let endpoint = Channel::from_shared(format!("http://{}", server.running.addr)).unwrap();
+    let mut client = ServerReflectionClient::new(endpoint.connect().await.unwrap());
+    let asked = ServerReflectionRequest {
+        message_request: Some(MessageRequest::ListServices(String::new())),
+        ..ServerReflectionRequest::default()
+    };
+    let mut answers = client.server_reflection_info(tokio_stream::iter([asked])).await.unwrap().into_inner();
+    let Some(MessageResponse::ListServicesResponse(list)) = answers.message().await.unwrap().unwrap().message_response
+    else {
+        panic!("not a list")
+    };
+    let mut names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
+    names.sort();
+    names.retain(|name| !name.starts_with("grpc.reflection."));
+    assert_eq!(names, ["inference.GRPCInferenceService", "mmesh.ModelRuntime"]);
 }
