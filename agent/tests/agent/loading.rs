@@ -180,6 +180,19 @@ async fn a_failed_load_keeps_code_and_text_is_unloaded_and_refused_for_a_while()
 }
 
 #[tokio::test]
+async fn a_load_that_times_out_fails_for_its_callers_and_runs_on_until_the_server_answers() {
+    let mut script = Script { hold_loads: true, ..Script::default() };
+    script.status.model_loading_timeout_ms = 200;
+    let server = Scripted::start(script);
+    let started = Fixture::new(&["a"]).start(&server.endpoint()).await;
+    assert_eq!(started.ensure(model("a")).await.failed().0, Code::DeadlineExceeded as u32);
+    assert_eq!(server.book().unloads, Vec::<String>::new(), "the server has not answered");
+    server.let_loads_go();
+    eventually("the unload that follows", || server.book().unloads == [model("a").id]).await;
+    assert_eq!((server.book().loads.len(), server.book().loaded.len()), (1, 0), "it was loaded, and then unloaded");
+}
+
+#[tokio::test]
 async fn a_model_that_cannot_be_pulled_fails_before_the_server_hears_of_it() {
     let server = Scripted::start(Script::default());
     let fixture = Fixture::new(&["a"]);

@@ -231,8 +231,16 @@ mod tests {
         for name in ["user", "mm", "authorization", "x-mm-a", "tas-model-id-2", "traceparent", "content"] {
             assert!(passing(name), "{name}");
         }
-        for name in ["mm-model-id", "mm-balanced", "grpc-timeout", "grpc-encoding", "tas-model-id", "user-agent", "te"]
-        {
+        for name in [
+            "mm-model-id",
+            "mm-balanced",
+            "grpc-timeout",
+            "grpc-encoding",
+            "tas-model-id",
+            "content-type",
+            "user-agent",
+            "te",
+        ] {
             assert!(!passing(name), "{name}");
         }
     }

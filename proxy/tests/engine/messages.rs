@@ -116,6 +116,21 @@ proptest! {
         prop_assert_eq!(read, expected.collect::<Vec<_>>());
     }
 
+    /// Fields that nobody knows, and an id that was right already, too.
+    #[test]
+    fn a_message_passes_byte_for_byte_with_the_id_behind_it(
+        parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..4), id in "[a-z_0-9]{1,60}",
+        right in any::<bool>(), sizes in prop::collection::vec(1usize..300, 1..5),
+    ) {
+        let suffix = suffix(&[1], id.as_bytes());
+        let ends = if right { &suffix[..] } else { &[] };
+        let sent: Vec<Vec<u8>> = parts.iter().map(|part| [part, ends].concat()).collect();
+        let wire = sent.iter().flat_map(|message| framed(0, message)).collect::<Bytes>();
+        let (out, _) = append(&suffix, 1 << 20, chunks(&wire, &sizes)).expect("fits");
+        let expected: Vec<Vec<u8>> = sent.iter().map(|message| [message, &suffix[..]].concat()).collect();
+        prop_assert_eq!(messages(&out), expected);
+    }
+
     #[test]
     fn the_tail_never_panics_and_loses_no_byte_of_what_it_takes(
         bytes in prop::collection::vec(any::<u8>(), 0..200), sizes in prop::collection::vec(1usize..20, 1..5),

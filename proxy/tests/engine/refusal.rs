@@ -10,9 +10,13 @@ use std::{
 
 use bytes::Bytes;
 use modelring_proxy::engine::policy::{Cause, Ran};
+use prost::Message;
 use tokio::net::TcpListener;
 
-use crate::support::{Proxy, infer, target};
+use crate::{
+    raw::{Raw, framed},
+    support::{INFER, Proxy, infer, target},
+};
 
 /// How a scripted server treats its first calls.
 #[derive(Clone, Copy)]
@@ -43,11 +47,9 @@ async fn refusing(first: First) -> (SocketAddr, Arc<AtomicUsize>) {
                             let head = http::Response::builder().header("content-type", "application/grpc");
                             let mut out = respond.send_response(head.body(()).expect("valid"), false).expect("sends");
                             out.send_data(Bytes::from_static(&[0; 5]), false).expect("sends");
-                            let trailers = http::HeaderMap::from_iter([(
-                                "grpc-status".parse().expect("a name"),
-                                "0".parse().expect("a value"),
-                            )]);
-                            out.send_trailers(trailers).expect("sends");
+                            let trailers = [("grpc-status", "0"), ("x-cost", "3")]
+                                .map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")));
+                            out.send_trailers(http::HeaderMap::from_iter(trailers)).expect("sends");
                         }
                     }
                 }
@@ -79,5 +81,17 @@ async fn a_server_that_leaves_gets_no_more_calls_on_that_connection() {
     for _ in 0..5 {
         client.model_infer(infer("echo", "", "tensor")).await.expect("a new connection answers");
     }
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn trailers_of_a_server_are_trailers_of_the_answer() {
+    let (address, _) = refusing(First::Reset).await;
+    let proxy = Proxy::of([("echo", vec![target("one", address)])]).await;
+    let message = framed(0, &infer("echo", "", "tensor").encode_to_vec());
+    let answered = Raw::connect(proxy.grpc()).await.grpc(INFER, &[], vec![message]).await;
+    let trailers = answered.trailers.as_ref().expect("there are trailers");
+    assert_eq!((answered.code(), trailers["x-cost"].as_bytes()), ("0", &b"3"[..]));
+    assert!(!answered.headers.contains_key("x-cost"));
     proxy.stop().await;
 }

@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 
 use crate::{
-    support::{Proxy, eventually, infer},
+    support::{Proxy, eventually, infer, target},
     upstream::Upstream,
 };
 
@@ -32,6 +32,34 @@ async fn one_request_may_bring_many_answers() {
     let stream = proxy.client().await.model_stream_infer(one).await.expect("begins");
     let answers: Vec<_> = stream.into_inner().collect::<Result<_, _>>().await.expect("goes on");
     assert_eq!(answers.len(), 5000);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn many_requests_may_bring_one_answer() {
+    let upstream = Upstream::start().await;
+    let proxy = Proxy::before(&upstream).await;
+    let requests = (0..50).map(|number| infer("echo", if number < 49 { "copies 0" } else { "last" }, "tensor"));
+    let requests: Vec<_> = requests.collect();
+    let stream = proxy.client().await.model_stream_infer(tokio_stream::iter(requests)).await.expect("begins");
+    let answers: Vec<_> = stream.into_inner().collect::<Result<_, _>>().await.expect("goes on");
+    assert_eq!(answers.len(), 1);
+    assert_eq!(answers[0].infer_response.as_ref().expect("is there").id, "last");
+    assert_eq!(upstream.names().len(), 50);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_a_header_names_stays_on_one_copy() {
+    let (one, two) = (Upstream::start().await, Upstream::start().await);
+    let proxy = Proxy::of([("echo", vec![target("one", one.address), target("two", two.address)])]).await;
+    let requests: Vec<_> = (0..50).map(|number| infer("", &number.to_string(), "tensor")).collect();
+    let mut request = tonic::Request::new(tokio_stream::iter(requests));
+    request.metadata_mut().insert("mm-model-id", "echo".parse().expect("ascii"));
+    let stream = proxy.client().await.model_stream_infer(request).await.expect("begins");
+    let answers: Vec<_> = stream.into_inner().collect::<Result<_, _>>().await.expect("goes on");
+    assert_eq!(answers.len(), 50);
+    assert_eq!((one.names(), two.calls()), (vec!["echo__id".to_owned(); 50], 0));
     proxy.stop().await;
 }
 

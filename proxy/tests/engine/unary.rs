@@ -159,6 +159,7 @@ async fn a_lost_connection_is_answered_unavailable_and_not_tried_again() {
     let status = call.await.expect("ends").expect_err("is lost");
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(status.metadata().get("modelring-reason").expect("is set"), "UR");
+    assert!(status.metadata().get("grpc-retry-pushback-ms").is_some());
     assert_eq!(through.policy.attempts.lock().len(), 1);
     through.stop().await;
     proxy.stop().await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::{join_all, select};
 use modelring_proto::v1::{self, refused::Reason as Refused};
-use modelring_proxy::engine::answer::Reason;
+use modelring_proxy::{engine::answer::Reason, rest::handler::Readiness as _};
 
 use crate::{
     scripted::{ScriptedAgent, copy, failed, soon, until},
@@ -166,6 +166,22 @@ async fn without_an_instance_of_the_class_a_call_waits_for_the_place_budget() {
     let (reason, code, text) = settled.answer();
     assert_eq!((reason, code), (Some(Reason::NI), 14));
     assert!(text.starts_with("There are no running instances that meet the label requirements of type"), "{text}");
+}
+
+#[tokio::test]
+async fn a_model_is_ready_when_a_call_would_be_answered() {
+    let agent = ScriptedAgent::start("a").await;
+    let ready = |world: &World, name: &str| world.mesh.model_ready(name).map_err(|answer| (answer.reason, answer.http));
+    let mut world = World::new(&[&agent]).await;
+    assert_eq!(ready(&world, "v"), Ok(()), "it is cold and would be loaded");
+    assert_eq!(ready(&world, "nobody"), Err((Some(Reason::NM), 404)));
+    agent.say(failed("m", "no such file"));
+    until("the failure", || ready(&world, "v").is_err().then_some(())).await;
+    assert_eq!(ready(&world, "v"), Err((Some(Reason::LF), 500)));
+    agent.ready("m");
+    until("a ready copy", || ready(&world, "v").ok()).await;
+    world.install(change(&[]));
+    assert_eq!(ready(&world, "v"), Err((Some(Reason::NI), 503)));
 }
 
 #[tokio::test]

@@ -75,6 +75,20 @@ async fn the_paths_that_the_runtime_tells_are_used_and_methods_that_it_does_not_
 }
 
 #[tokio::test]
+async fn a_method_without_a_path_passes_as_it_is_and_a_runtime_may_allow_those_that_it_does_not_list() {
+    let agent = ScriptedAgent::start("a").await;
+    agent.introduce(|hello| {
+        hello.methods = vec![v1::Method { name: "pkg.Predictor/List".into(), ..Default::default() }];
+        hello.allow_any_method = true;
+    });
+    let world = two_models(&agent).await;
+    for path in ["/pkg.Predictor/List", "/pkg.Predictor/Other"] {
+        let plan = world.call(&head(path, &[("mm-model-id", "m")]), None).await.plan();
+        assert_eq!((plan.request_tail, plan.response_tail), (None, None), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_in_the_table_is_not_found() {
     let agent = ScriptedAgent::start("a").await;
     let world = two_models(&agent).await;

@@ -58,3 +58,9 @@ fn a_503_says_when_to_come_back() {
     answer.retry_after = Some(Duration::ZERO);
     assert_eq!(error::headers(&answer)["retry-after"], "1");
 }
+
+#[test]
+fn a_spent_place_budget_is_unavailable_and_a_spent_load_budget_a_passed_deadline() {
+    let codes = |reason| (Answer::new(reason, "").code, Answer::new(reason, "").http);
+    assert_eq!((codes(Reason::NP), codes(Reason::NI), codes(Reason::LT)), ((14, 503), (14, 503), (4, 504)));
+}

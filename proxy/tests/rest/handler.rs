@@ -381,7 +381,17 @@ async fn local_paths_ask_no_model_server() {
     let response = call(&server, Method::GET, "/v2/", &[], b"").await;
     let server_metadata: serde_json::Value = serde_json::from_str(text(&response)).expect("JSON");
     assert_eq!(server_metadata["name"], "modelring");
+    assert_eq!(server_metadata["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(server_metadata["extensions"], serde_json::json!(["binary_tensor_data"]));
+    assert!(server.calls.borrow().is_empty());
+}
+
+#[tokio::test]
+async fn no_header_turns_a_post_into_a_get() {
+    let server = Server::new();
+    let headers = [("x-http-method-override", "GET"), ("content-type", "application/x-www-form-urlencoded")];
+    let response = call(&server, Method::POST, "/v2/models/m", &headers, b"").await;
+    assert_eq!(response.status, 405);
     assert!(server.calls.borrow().is_empty());
 }
 

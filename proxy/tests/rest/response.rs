@@ -46,6 +46,7 @@ fn keys_have_their_order_and_empty_ones_are_left_out() {
     scalar.contents = Some(InferTensorContents { fp32_contents: vec![1.0], ..Default::default() });
     let message = ModelInferResponse {
         model_name: "example".to_owned(),
+        model_version: "1".to_owned(),
         id: "foo".to_owned(),
         parameters: params(&[
             ("content_type", Some(Choice::StringParam("bar".to_owned()))),
@@ -56,7 +57,7 @@ fn keys_have_their_order_and_empty_ones_are_left_out() {
         outputs: vec![predict, scalar],
         ..Default::default()
     };
-    insta::assert_snapshot!(encode(&message).expect("encodes"), @r#"{"model_name":"example","id":"foo","parameters":{"bool_param":false,"content_type":"bar","headers":null,"int_param":12345},"outputs":[{"name":"predict","datatype":"INT64","shape":[2],"data":[8,8]},{"name":"scalar","datatype":"FP32","parameters":{"a":18446744073709551615,"z":0.5},"data":[1.0]}]}"#);
+    insta::assert_snapshot!(encode(&message).expect("encodes"), @r#"{"model_name":"example","model_version":"1","id":"foo","parameters":{"bool_param":false,"content_type":"bar","headers":null,"int_param":12345},"outputs":[{"name":"predict","datatype":"INT64","shape":[2],"data":[8,8]},{"name":"scalar","datatype":"FP32","parameters":{"a":18446744073709551615,"z":0.5},"data":[1.0]}]}"#);
     assert_eq!(encode(&ModelInferResponse::default()).expect("encodes"), "{}");
 }
 
