@@ -53,10 +53,13 @@ impl Ending {
         Self::new(EndReason::NP, with_detail(what, why), retry_after)
     }
 
-    /// The load failed; ends with the text of the storage or the model server.
+    /// The load failed with this gRPC code; ends with the text of the storage or the model server. One that ran into its
+    /// timeout is DEADLINE_EXCEEDED to the caller too, whoever noticed it.
     #[must_use]
-    pub fn failed(model: &ModelId, said: &str) -> Self {
-        Self::new(EndReason::LF, with_detail(&format!("load of model `{model}` failed"), said), None)
+    pub fn failed(model: &ModelId, code: u32, said: &str) -> Self {
+        const DEADLINE_EXCEEDED: u32 = 4;
+        let reason = if code == DEADLINE_EXCEEDED { EndReason::LT } else { EndReason::LF };
+        Self::new(reason, with_detail(&format!("load of model `{model}` failed"), said), None)
     }
 
     /// The load has not finished.
@@ -89,4 +92,17 @@ impl Ending {
 
 fn with_detail(what: &str, detail: &str) -> String {
     if detail.is_empty() { what.to_owned() } else { format!("{what}: {detail}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_that_ran_into_its_timeout_is_told_as_such_whoever_noticed_it() {
+        let model = ModelId::from("m");
+        assert_eq!(Ending::failed(&model, 4, "took too long").reason, EndReason::LT);
+        assert_eq!(Ending::failed(&model, 13, "broken").reason, EndReason::LF);
+        assert_eq!(Ending::failed(&model, 13, "broken").text, "load of model `m` failed: broken");
+    }
 }

@@ -236,7 +236,8 @@ impl Seek {
         let told = self.failures.iter().map(|failure| (failure.at, failure.until, &failure.error));
         let seen = all.filter_map(|sight| self.failed(now, sight));
         let newest = told.chain(seen).max_by_key(|(at, ..)| *at);
-        Step::GiveUp(Ending::failed(&self.model, newest.map_or("", |(.., error)| &error.text)))
+        let (code, said) = newest.map_or((0, ""), |(.., error)| (error.code, error.text.as_str()));
+        Step::GiveUp(Ending::failed(&self.model, code, said))
     }
 
     fn fail(&mut self, now: Time, instance: &InstanceId, counts: Duration, error: LoadError) {

@@ -44,7 +44,7 @@ impl Mesh {
         let newest = failures.iter().max_by_key(|(since, _)| *since);
         match newest {
             Some((_, error)) if failures.len() >= MAX_FAILURES.min(sights.candidates.len()) => {
-                let text = Ending::failed(model.id(), &error.text).text;
+                let text = Ending::failed(model.id(), error.code, &error.text).text;
                 Err(Answer::new(Reason::LF, text))
             }
             _ => Ok(()),
