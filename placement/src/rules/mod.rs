@@ -6,6 +6,7 @@ pub mod ledger;
 pub mod never_unready;
 pub mod no_storm;
 pub mod one_load;
+pub mod one_version;
 pub mod same_order;
 pub mod stable_name;
 pub mod static_stability;

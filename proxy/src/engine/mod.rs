@@ -75,7 +75,11 @@ impl<P: Policy> Engine<P> {
         let path = parts.uri.path().into();
         let patience = headers::patience(&parts.headers);
         let deadline = patience.as_ref().ok().copied().flatten().map_or(Time::NEVER, |patience| arrived + patience);
-        let drive = Drive::new(self, Head { path, headers: parts.headers, deadline, arrived }, &mut client);
+        let drive = Drive::new(
+            self,
+            Head { path, headers: parts.headers, deadline, arrived, noted: policy::Noted::new() },
+            &mut client,
+        );
         match patience {
             Ok(_) => drive.run(Name::InMessage).await,
             Err(answer) => drive.refuse(answer),

@@ -4,7 +4,13 @@
 //! knows nothing of models, tables or copies. The policy knows nothing of sockets. Two engines stand behind this
 //! boundary: first the forwarder on the h2 crate, later the frame relay.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -12,6 +18,9 @@ use modelring_placement::time::Time;
 use tokio_util::sync::CancellationToken;
 
 use super::{answer::Answer, target::Target};
+
+/// Something of the policy's own, set at most once a call.
+pub type Noted = OnceLock<Arc<dyn Any + Send + Sync>>;
 
 /// Field numbers from a message down to a field.
 pub type FieldPath = Arc<[u32]>;
@@ -30,6 +39,9 @@ pub struct Head {
     pub deadline: Time,
     /// When the call came.
     pub arrived: Time,
+    /// What the policy noted at [`Policy::head`] to find it again at [`Policy::route`]: a call sees one version of what it
+    /// is decided by.
+    pub noted: Noted,
 }
 
 /// What to do before the first message.

@@ -20,6 +20,7 @@ use std::{sync::Arc, time::Duration};
 use modelring_placement::{
     choice::{FAILURE, choose},
     retry::RetryBudget,
+    rules::one_version,
     time::Time,
 };
 
@@ -96,6 +97,15 @@ impl Mesh {
 
     /// Finds the model that is asked for and sends the call on its way.
     fn decide(&self, head: &Head, table: Arc<Table>, asked: Result<Asked, Answer>) -> Decision<Lease> {
+        let noted = head.noted.get().and_then(|noted| noted.downcast_ref::<Table>());
+        debug_assert!(
+            noted.is_none_or(|noted| one_version::check(
+                (noted.version.epoch, noted.version.n),
+                (table.version.epoch, table.version.n)
+            )
+            .is_ok()),
+            "rule one-version is broken"
+        );
         let found = asked.and_then(|asked| Ok((resolve(&table, &asked)?, asked)));
         match found {
             Ok((model, _)) if table.class(&model.class).is_none_or(|class| class.runtimes.is_empty()) => {
@@ -173,7 +183,12 @@ impl Policy for Mesh {
         }
         let Some(table) = self.0.fleet.table() else { return First::Decide(Decision::Answer(no_table())) };
         match table.tuning.rules.get(method) {
-            Some(rule) if !rule.path.is_empty() => return First::Peek(rule.path.clone()),
+            Some(rule) if !rule.path.is_empty() => {
+                let path = rule.path.clone();
+                // The first note is the only one.
+                let _ = head.noted.set(table);
+                return First::Peek(path);
+            }
             None if !table.tuning.rules.allow_other => {
                 return First::Decide(Decision::Answer(not_permitted(method)));
             }
@@ -183,7 +198,8 @@ impl Policy for Mesh {
     }
 
     fn route(&self, head: &Head, name: Option<&[u8]>) -> Decision<Lease> {
-        let Some(table) = self.0.fleet.table() else { return Decision::Answer(no_table()) };
+        let noted = head.noted.get().and_then(|noted| noted.clone().downcast::<Table>().ok());
+        let Some(table) = noted.or_else(|| self.0.fleet.table()) else { return Decision::Answer(no_table()) };
         let method = head.path.trim_start_matches('/');
         let asked = match name.filter(|name| !name.is_empty()) {
             Some(name) => Asked::from_message(name, table.tuning.rules.get(method).is_none_or(|rule| rule.vmodel)),

@@ -187,8 +187,13 @@ impl<'a> Exchange<'a> {
     }
 
     async fn call(&self, path: &Arc<str>, model: &Model, message: Bytes) -> Result<CallAnswer, Answer> {
-        let head =
-            Head { path: path.clone(), headers: self.metadata.clone(), deadline: self.deadline, arrived: self.arrived };
+        let head = Head {
+            path: path.clone(),
+            headers: self.metadata.clone(),
+            deadline: self.deadline,
+            arrived: self.arrived,
+            noted: crate::engine::policy::Noted::new(),
+        };
         let name = Some(Bytes::copy_from_slice(model.name.as_bytes()));
         self.calls.call(Call { head, name, message }).await
     }

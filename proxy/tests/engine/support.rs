@@ -186,7 +186,7 @@ impl HttpHandler for Rest {
             let message = ModelInferRequest { id, ..ModelInferRequest::default() }.encode_to_vec().into();
             let arrived = calls.now();
             let headers = http::HeaderMap::new();
-            let head = Head { path: INFER.into(), headers, deadline: Time::NEVER, arrived };
+            let head = Head { path: INFER.into(), headers, deadline: Time::NEVER, arrived, noted: Default::default() };
             let name = Some(Bytes::copy_from_slice(name.as_bytes()));
             match calls.call(Call { head, name, message }).await {
                 Ok(answer) => {

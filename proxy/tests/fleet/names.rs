@@ -1,11 +1,14 @@
 //! Which model a call names, and what it is told where it names none.
 
 use modelring_proto::v1;
-use modelring_proxy::engine::answer::Reason;
+use modelring_proxy::engine::{
+    answer::Reason,
+    policy::{First, Policy},
+};
 
 use crate::{
     scripted::ScriptedAgent,
-    world::{INFER, Settled, World, change, head, model},
+    world::{INFER, Settled, World, change, head, model, settle},
 };
 
 async fn two_models(agent: &ScriptedAgent) -> World {
@@ -154,5 +157,28 @@ async fn a_canary_takes_its_share_of_the_calls() {
     };
     split(0);
     split(100);
+    assert_eq!(asked_for(world.infer().await), "other");
+}
+
+#[tokio::test]
+async fn a_call_sees_one_version_of_the_table_however_often_it_changes_meanwhile() {
+    let agent = ScriptedAgent::start("a").await;
+    let mut world = two_models(&agent).await;
+    let point_at = |world: &mut World, active: &str| {
+        let mut change = change(&[&agent]);
+        change.models.push(model("other", "c"));
+        change.vmodels = vec![v1::VModel { name: "v".into(), active: active.into(), ..Default::default() }];
+        world.install(change);
+    };
+    for changes in 0..4 {
+        point_at(&mut world, "m");
+        let call = head(INFER, &[]);
+        assert!(matches!(world.mesh.head(&call), First::Peek(_)), "the name is in the message");
+        for _ in 0..changes {
+            point_at(&mut world, "other");
+        }
+        let begun = settle(world.mesh.route(&call, Some(b"v"))).await;
+        assert_eq!(asked_for(begun), "m", "after {changes} changes");
+    }
     assert_eq!(asked_for(world.infer().await), "other");
 }

@@ -143,7 +143,7 @@ pub(crate) fn head(path: &str, headers: &[(&'static str, &'static str)]) -> Head
     for (name, value) in headers {
         map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    Head { path: path.into(), headers: map, deadline: Time::NEVER, arrived: Time::ZERO }
+    Head { path: path.into(), headers: map, deadline: Time::NEVER, arrived: Time::ZERO, noted: Default::default() }
 }
 
 /// Model `m` behind vmodel `v`, on these agents.
