@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(600);
 /// How long one read of a body, or one write, may take.
 const STALLED: Duration = Duration::from_secs(60);
+/// How long, and for how many bytes, a body is still taken that was answered before it was whole.
+const LINGER: (Duration, usize) = (Duration::from_secs(2), 64 << 20);
 
 /// Serves a connection to its end; `read` was read from it already.
 pub(super) async fn serve<P: Policy>(socket: TcpStream, read: &[u8], peer: Option<IpAddr>, context: Rc<Context<P>>) {
@@ -74,11 +76,16 @@ async fn exchange<P: Policy>(
         () = upload(&mut session, feed, expects, &broken) => return None,
     };
     // Where a broken body ends, and the next request begins, nobody can say.
-    if context.is_draining() || broken.get() {
+    let unread = !session.is_body_done();
+    if context.is_draining() || broken.get() || unread {
         session.set_keepalive(None);
     }
     if let Err(error) = answer(&mut session, response, is_head).await {
         tracing::debug!(%error, "a response did not reach its caller");
+        return None;
+    }
+    if unread {
+        linger(&mut session).await;
         return None;
     }
     session.finish().await.ok().flatten().map(|next| next.into_parts())
@@ -126,6 +133,17 @@ async fn answer(session: &mut ServerSession, mut response: HttpResponse, is_head
         session.write_response_body(piece, false).await?;
     }
     session.write_response_body(Bytes::new(), true).await
+}
+
+/// Takes what the caller still sends: closing with unread input would reset the connection and destroy the answer.
+async fn linger(session: &mut ServerSession) {
+    let (length, mut left) = LINGER;
+    let rest = async {
+        while let (1.., Ok(Some(piece))) = (left, session.read_request_body().await) {
+            left = left.saturating_sub(piece.len());
+        }
+    };
+    let _ = timeout(length, rest).await;
 }
 
 async fn refuse(mut session: ServerSession, error: &pingora_core::Error) {
