@@ -32,35 +32,46 @@ build() {
   [ ${#missing[@]} -eq 0 ] || packages "${missing[@]}"
 }
 
-# Python clients, the reference runtime and cargo's helpers (prebuilt wheels), by pinned versions.
-python_tools() {
-  local pins="scripts/requirements.txt" stamp="$cache/py/.stamp"
+# A virtual environment $cache/NAME of pinned versions, remade when a pin changes; further arguments go to pip.
+venv() {
+  local name="$1" pins="$2" stamp="$cache/$1/.stamp"
+  shift 2
   if [ -f "$stamp" ] && cmp -s "$pins" "$stamp"; then return; fi
-  have python3 || packages python3 python3-venv
-  say 'installing test clients and cargo tools (once)'
-  rm -rf "$cache/py"
-  python3 -m venv "$cache/py" || { packages python3-venv; python3 -m venv "$cache/py"; }
-  "$cache/py/bin/pip" install --quiet --disable-pip-version-check --no-input -r "$pins"
+  say "installing $name (once)"
+  rm -rf "${cache:?}/$name"
+  python3 -m venv "$cache/$name" || { packages python3-venv; python3 -m venv "$cache/$name"; }
+  "$cache/$name/bin/pip" install --quiet --disable-pip-version-check --no-input "$@" -r "$pins"
   cp "$pins" "$stamp"
 }
 
-go_tools() {
-  local grpcurl=v1.9.4 stamp
-  stamp="$cache/bin/.grpcurl-$grpcurl"
+# A Go program at a pinned version, installed under a name: `go_tool NAME BUILT_NAME MODULE VERSION`.
+go_tool() {
+  local name="$1" built="$2" module="$3" version="$4" stamp="$cache/bin/.$1-$4" aside
   [ -f "$stamp" ] && return
-  have go || packages golang-go
-  say "installing grpcurl $grpcurl (once)"
-  GOBIN="$cache/bin" go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$grpcurl"
+  say "installing $name $version (once)"
+  aside="$(mktemp -d)"
+  GOBIN="$aside" go install "$module@$version"
+  mv "$aside/$built" "$cache/bin/$name"
+  rm -rf "$aside"
   touch "$stamp"
+}
+
+go_tools() {
+  have go || packages golang-go
+  go_tool grpcurl grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl v1.9.4
+  go_tool toxiproxy-server server github.com/Shopify/toxiproxy/v2/cmd/server v2.5.0
+  go_tool k6 k6 go.k6.io/k6 v1.3.0
 }
 
 build
 if [ "$what" = test ]; then
   have curl || packages curl
-  python_tools &
-  python=$!
-  go_tools &
-  go=$!
-  wait "$python"
-  wait "$go"
+  have python3 || packages python3 python3-venv
+  # Clients, an S3 server and cargo's helpers in one; MLServer, which pins much, in another. The pins are a closed set: pip
+  # need not solve them (the CUDA-free build of XGBoost has a name that it would not accept for the one asked for).
+  jobs=()
+  venv py scripts/requirements.txt & jobs+=($!)
+  venv mlserver scripts/requirements-mlserver.txt --no-deps & jobs+=($!)
+  go_tools & jobs+=($!)
+  for job in "${jobs[@]}"; do wait "$job"; done
 fi

@@ -1,0 +1,1 @@
+//! What every process of Modelring has at its rim: internal mTLS, probes, metrics.
