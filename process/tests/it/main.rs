@@ -1,0 +1,4 @@
+//! The rim of a process, over real sockets.
+
+mod http;
+mod probes;
