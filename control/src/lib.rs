@@ -8,7 +8,7 @@ pub mod classes;
 pub mod config;
 mod control;
 pub mod convert;
-mod core;
+pub mod core;
 pub mod crd;
 mod error;
 pub mod folder;

@@ -19,7 +19,7 @@ const AGAIN_AFTER_SPACE: Duration = Duration::from_secs(5);
 const AGAIN_AFTER_LOSS: Duration = Duration::from_secs(1);
 
 /// A model on an instance.
-pub(crate) type Place = (ModelId, InstanceId);
+pub type Place = (ModelId, InstanceId);
 
 /// Asked and refused loads.
 #[derive(Debug, Default)]

@@ -31,7 +31,7 @@ const PLACE: Duration = Duration::from_secs(30);
 
 /// What happens on the watch of an agent.
 #[derive(Debug)]
-pub(crate) enum Heard {
+pub enum Heard {
     /// A ping of this number is about to be written.
     PingSent(u64),
     /// The agent said something.
@@ -46,13 +46,25 @@ pub(crate) enum Heard {
 
 /// What came of asking for a load.
 #[derive(Clone, Debug)]
-pub(crate) enum Answer {
+pub enum Answer {
     /// The copy is ready.
-    Loaded { boot: u64, seq: u64 },
+    Loaded {
+        /// Boot of the agent.
+        boot: u64,
+        /// Seq of the READY.
+        seq: u64,
+    },
     /// The load failed.
     Failed(LoadError),
     /// It was not tried.
-    Refused { reason: v1::refused::Reason, retry_after: Duration, text: String },
+    Refused {
+        /// Why.
+        reason: v1::refused::Reason,
+        /// When to ask again; zero = not said.
+        retry_after: Duration,
+        /// For people.
+        text: String,
+    },
     /// No answer.
     Lost(String),
 }

@@ -55,13 +55,13 @@ pub(super) struct Want {
 
 impl Core {
     /// Derives what follows from all that is known, and does it.
-    pub(super) fn evaluate(&mut self) {
+    pub fn evaluate(&mut self) {
         self.dirty = false;
         self.waits = false;
         let Some(catalog) = self.catalog.take() else { return };
         let now = self.now();
         let all_said = self.fleet.agents.values().all(|agent| agent.is_live(now));
-        if self.published.is_first() && !all_said && now.since(Time::ZERO) < FIRST_TABLE {
+        if self.published.is_first() && !all_said && now.since(self.started) < FIRST_TABLE {
             self.waits = true;
         } else {
             self.derive(now, &catalog);

@@ -13,8 +13,7 @@ use modelring_placement::{
     view::{AgentView, ViewEvent},
 };
 use modelring_proto::v1::{Hello, Hints, Instance};
-use tokio::{sync::watch, task::AbortHandle};
-use tonic::transport::Channel;
+use tokio::sync::watch;
 
 use super::{dial::Heard, wire};
 use crate::source::InstanceSpec;
@@ -25,7 +24,6 @@ const LOAD_TIMEOUT: Duration = Duration::from_secs(90);
 /// One listed agent.
 pub(super) struct Agent {
     pub(super) spec: InstanceSpec,
-    pub(super) channel: Channel,
     pub(super) hints: watch::Sender<Hints>,
     pub(super) view: AgentView,
     pub(super) ledger: LedgerState,
@@ -34,7 +32,6 @@ pub(super) struct Agent {
     pub(super) dialling: bool,
     /// What is wrong with it.
     pub(super) trouble: Option<String>,
-    pub(super) task: AbortHandle,
 }
 
 /// All listed agents, by address.
@@ -142,6 +139,11 @@ impl Fleet {
 
     pub(super) fn agent_mut(&mut self, instance: &InstanceId) -> Option<&mut Agent> {
         self.agents.values_mut().find(|agent| agent.id().as_ref() == Some(instance))
+    }
+
+    /// Where an instance was dialled.
+    pub(super) fn address(&self, instance: &InstanceId) -> Option<&String> {
+        self.agents.iter().find(|(_, agent)| agent.id().as_ref() == Some(instance)).map(|(address, _)| address)
     }
 
     /// The instances of the table, and the same as members of rings.

@@ -10,9 +10,9 @@ use modelring_placement::{
 use modelring_proto::v1::{LoadRequest, load_request::Why};
 
 use super::{
-    Core, Event, LOAD_BUDGET,
+    Ask, Core, LOAD_BUDGET,
     asks::Asks,
-    dial::{self, Answer},
+    dial::Answer,
     evaluate::{Sight, Want},
     fleet::Fleet,
     publish::RING,
@@ -107,7 +107,7 @@ impl Core {
             table: Some(self.published.version(self.epoch)),
         };
         let timeout = service.load_timeout.unwrap_or_else(|| self.fleet.load_timeout(&want.runtimes));
-        self.spawn_ask(want.model.clone(), instance, request, timeout, None);
+        self.ask_outside(want.model.clone(), instance, request, timeout, None);
     }
 
     /// Asks for the new model of a service in place of the old one.
@@ -130,10 +130,10 @@ impl Core {
             table: Some(self.published.version(self.epoch)),
         };
         let timeout = service.load_timeout.unwrap_or_else(|| self.fleet.load_timeout(runtimes));
-        self.spawn_ask(model.clone(), instance, request, timeout, Some(name.to_owned()));
+        self.ask_outside(model.clone(), instance, request, timeout, Some(name.to_owned()));
     }
 
-    fn spawn_ask(
+    fn ask_outside(
         &mut self,
         model: ModelId,
         instance: InstanceId,
@@ -141,22 +141,15 @@ impl Core {
         load_timeout: std::time::Duration,
         makes_room_for: Option<String>,
     ) {
-        let Some(agent) = self.fleet.agent_mut(&instance) else {
+        let Some(address) = self.fleet.address(&instance) else {
             if let Some(service) = makes_room_for {
                 self.services.room_answer(&service, &Answer::Lost("the instance is gone".to_owned()));
             }
             return;
         };
-        let (channel, events) = (agent.channel.clone(), self.events.clone());
         let place = (model, instance);
         self.asks.begin(place.clone());
-        tokio::spawn(async move {
-            let answer = tokio::select! {
-                answer = dial::ask(channel, request, load_timeout.saturating_mul(LOAD_BUDGET)) => answer,
-                () = events.closed() => return,
-            };
-            // Nobody listens any more when control has stopped.
-            let _ = events.send(Event::Asked { place, makes_room_for, answer }).await;
-        });
+        let load_budget = load_timeout.saturating_mul(LOAD_BUDGET);
+        self.outside.ask(address, Ask { place, makes_room_for, request, load_budget });
     }
 }

@@ -10,6 +10,7 @@ mod evaluate;
 mod fleet;
 mod hints;
 mod keep;
+mod outside;
 mod proxies;
 mod publish;
 mod services;
@@ -31,16 +32,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    asks::{Asks, Place},
+    asks::Asks,
     catalog::Catalog,
-    dial::{Answer, Heard},
     fleet::{Agent, Fleet},
+    outside::Grpc,
     proxies::Proxies,
     publish::Published,
     services::Services,
 };
-pub(crate) use self::{
-    proxies::{Delta, Joined, ProxyMessage},
+pub use self::{
+    asks::Place,
+    dial::{Answer, Heard},
+    outside::{Ask, Outside},
+    proxies::{Connection, Delta, Joined, ProxyMessage},
     table::Table,
 };
 use crate::{
@@ -53,9 +57,9 @@ use crate::{
 /// Events on their way to the core.
 const QUEUE: usize = 1024;
 /// Events are taken together for this long before what follows is derived.
-const TOGETHER: Duration = Duration::from_millis(20);
+pub const TOGETHER: Duration = Duration::from_millis(20);
 /// While something waits for time to pass it is looked at this often.
-const TICK: Duration = Duration::from_millis(250);
+pub const TICK: Duration = Duration::from_millis(250);
 /// Agents that have not said what they hold are waited for so long before the first table.
 const FIRST_TABLE: Duration = Duration::from_secs(5);
 /// Loads may take this many load timeouts in all.
@@ -63,28 +67,39 @@ const LOAD_BUDGET: u32 = 5;
 
 /// Something that happened.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub enum Event {
     /// The source has read a state.
     Desired(Desired),
     /// Something happened on the watch of an agent.
-    Agent { address: String, heard: Heard },
+    Agent {
+        /// Where it was dialled.
+        address: String,
+        /// What happened.
+        heard: Heard,
+    },
     /// A load that was asked for has ended.
-    Asked { place: Place, makes_room_for: Option<String>, answer: Answer },
+    Asked {
+        /// What was asked for.
+        place: Place,
+        /// The service whose new model it is, in place of the old one.
+        makes_room_for: Option<String>,
+        /// What came of it.
+        answer: Answer,
+    },
     /// Something came from a proxy.
     Proxy(ProxyMessage),
 }
 
 /// All state of control.
-pub(crate) struct Core {
+pub struct Core {
     namespace: String,
     config: Config,
     memory: Arc<dyn ActiveMemory>,
     built_in: BTreeMap<String, RuntimeSpec>,
     epoch: u64,
-    /// Id under which agents know this process.
-    watcher: String,
-    clock: Instant,
-    events: mpsc::Sender<Event>,
+    outside: Box<dyn Outside>,
+    /// When it started.
+    started: Time,
     catalog: Option<Catalog>,
     services: Services,
     fleet: Fleet,
@@ -102,24 +117,35 @@ pub(crate) struct Core {
 // === impl Core ===
 
 impl Core {
-    /// A core, and where its events go in.
+    /// A core that dials agents by gRPC, and where its events go in.
     pub(crate) fn new(
         config: Config,
         memory: Arc<dyn ActiveMemory>,
     ) -> Result<(Self, mpsc::Sender<Event>, mpsc::Receiver<Event>), Error> {
+        let (events, inbox) = mpsc::channel(QUEUE);
+        let core = Self::over(config, memory, Box::new(Grpc::new(events.clone())))?;
+        Ok((core, events, inbox))
+    }
+
+    /// A core over any I/O. Whoever drives it hands it events by [`Core::handle`], and calls [`Core::evaluate`] within
+    /// [`TOGETHER`] of one that left it [dirty](Core::is_dirty), and every [`TICK`] while it [waits](Core::waits).
+    ///
+    /// # Errors
+    ///
+    /// A built-in runtime that cannot be read, or a memory that cannot be.
+    pub fn over(config: Config, memory: Arc<dyn ActiveMemory>, outside: Box<dyn Outside>) -> Result<Self, Error> {
         let built_in = catalog::built_in(&config.built_in_runtimes)?;
         let epoch = memory.next_epoch(0)?;
         let services = Services::new(memory.read()?);
-        let (events, inbox) = mpsc::channel(QUEUE);
-        let core = Self {
+        let started = outside.now();
+        Ok(Self {
             namespace: config.namespace.clone(),
             config,
             memory,
             built_in,
             epoch,
-            watcher: format!("control-{:016x}", rand::random::<u64>()),
-            clock: Instant::now(),
-            events: events.clone(),
+            outside,
+            started,
             catalog: None,
             services,
             fleet: Fleet::default(),
@@ -130,8 +156,31 @@ impl Core {
             published: Published::default(),
             waits: false,
             dirty: false,
-        };
-        Ok((core, events, inbox))
+        })
+    }
+
+    /// Whether something has changed since what follows was derived.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// Whether something waits for time to pass.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// Its epoch.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The table in force.
+    #[must_use]
+    pub fn published(&self) -> &Table {
+        self.published.table()
     }
 
     /// Works until it is cancelled or another control has taken over.
@@ -166,10 +215,15 @@ impl Core {
     }
 
     fn now(&self) -> Time {
-        Time::from_nanos(u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        self.outside.now()
     }
 
-    fn handle(&mut self, event: Event) -> Result<(), Error> {
+    /// Takes in what happened.
+    ///
+    /// # Errors
+    ///
+    /// Another control has taken over, or the epochs cannot be read: this one ends.
+    pub fn handle(&mut self, event: Event) -> Result<(), Error> {
         let now = self.now();
         match event {
             Event::Desired(desired) => self.desired(&desired),
@@ -203,10 +257,10 @@ impl Core {
     /// Watches the agents that are listed, and no others.
     fn dial(&mut self, catalog: &Catalog) {
         let now = self.now();
-        self.fleet.agents.retain(|address, agent| {
+        self.fleet.agents.retain(|address, _| {
             let stays = catalog.instances.contains_key(address);
             if !stays {
-                agent.task.abort();
+                self.outside.unwatch(address);
             }
             stays
         });
@@ -215,26 +269,19 @@ impl Core {
                 agent.spec = spec.clone();
                 continue;
             }
-            let channel = match dial::channel(address) {
-                Ok(channel) => channel,
-                Err(error) => {
-                    tracing::warn!(address, error, "an instance has an address that cannot be dialled");
-                    continue;
-                }
-            };
             let (hints, heard) = watch::channel(Hints::default());
-            let watching =
-                dial::watch_agent(address.clone(), channel.clone(), self.watcher.clone(), heard, self.events.clone());
+            if let Err(error) = self.outside.watch(address, heard) {
+                tracing::warn!(address, error, "an instance has an address that cannot be dialled");
+                continue;
+            }
             let agent = Agent {
                 spec: spec.clone(),
-                channel,
                 hints,
                 view: AgentView::new(now),
                 ledger: Default::default(),
                 hello: None,
                 dialling: true,
                 trouble: None,
-                task: tokio::spawn(watching).abort_handle(),
             };
             self.fleet.agents.insert(address.clone(), agent);
         }
@@ -251,14 +298,6 @@ impl Core {
         }
         tracing::debug!(model = %place.0, instance = %place.1, ?answer, "a load that was asked for has ended");
         self.asks.end(now, place, answer);
-    }
-}
-
-impl Drop for Core {
-    fn drop(&mut self) {
-        for agent in self.fleet.agents.values() {
-            agent.task.abort();
-        }
     }
 }
 

@@ -20,36 +20,66 @@ const DELTAS: usize = 256;
 const MOST_REFUSALS: usize = 64;
 
 /// One connection of a proxy or observer, counted up by the service.
-pub(crate) type Connection = u64;
+pub type Connection = u64;
 
 /// Something that came from a proxy.
 #[derive(Debug)]
-pub(crate) enum ProxyMessage {
+pub enum ProxyMessage {
     /// It said hello and waits for a table.
-    Joins { connection: Connection, hello: RoutesHello, reply: oneshot::Sender<Joined> },
+    Joins {
+        /// Its connection.
+        connection: Connection,
+        /// What it said.
+        hello: RoutesHello,
+        /// Gets the table once there is one.
+        reply: oneshot::Sender<Joined>,
+    },
     /// A version is in force.
-    Ack { connection: Connection, version: Version },
+    Ack {
+        /// Its connection.
+        connection: Connection,
+        /// The version.
+        version: Version,
+    },
     /// A version was refused.
-    Nack { connection: Connection, version: Version, reason: String },
+    Nack {
+        /// Its connection.
+        connection: Connection,
+        /// The version.
+        version: Version,
+        /// Why.
+        reason: String,
+    },
     /// What its calls did.
-    Usage { usage: Usage },
+    Usage {
+        /// By copy and by model.
+        usage: Usage,
+    },
     /// It is gone.
-    Leaves { connection: Connection },
+    Leaves {
+        /// Its connection.
+        connection: Connection,
+    },
 }
 
 /// A table to begin with, and the changes that follow it.
 #[derive(Debug)]
-pub(crate) struct Joined {
-    pub(crate) version: Version,
-    pub(crate) table: Arc<Table>,
-    pub(crate) deltas: mpsc::Receiver<Arc<Delta>>,
+pub struct Joined {
+    /// Version of the table.
+    pub version: Version,
+    /// The table.
+    pub table: Arc<Table>,
+    /// The changes.
+    pub deltas: mpsc::Receiver<Arc<Delta>>,
 }
 
 /// A change from one version to the next.
 #[derive(Debug)]
-pub(crate) struct Delta {
-    pub(crate) version: Version,
-    pub(crate) change: TableChange,
+pub struct Delta {
+    /// The version that it leads to.
+    pub version: Version,
+    /// What changes.
+    pub change: TableChange,
 }
 
 /// All connected proxies and observers.

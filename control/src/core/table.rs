@@ -12,18 +12,25 @@ const CHUNK: usize = 1000;
 
 /// A whole table. Maps are shared between versions as long as they are the same.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Table {
-    pub(crate) classes: Arc<BTreeMap<String, Class>>,
-    pub(crate) models: Arc<BTreeMap<String, Model>>,
-    pub(crate) vmodels: Arc<BTreeMap<String, VModel>>,
-    pub(crate) instances: Arc<BTreeMap<String, Instance>>,
-    pub(crate) wanted: Arc<BTreeMap<String, Wanted>>,
-    pub(crate) tuning: Tuning,
-    pub(crate) ring: RingParameters,
+pub struct Table {
+    /// Classes by id.
+    pub classes: Arc<BTreeMap<String, Class>>,
+    /// Models by id.
+    pub models: Arc<BTreeMap<String, Model>>,
+    /// VModels by name.
+    pub vmodels: Arc<BTreeMap<String, VModel>>,
+    /// Instances by id.
+    pub instances: Arc<BTreeMap<String, Instance>>,
+    /// Wanted copies by model.
+    pub wanted: Arc<BTreeMap<String, Wanted>>,
+    /// Settings.
+    pub tuning: Tuning,
+    /// Parameters of all rings.
+    pub ring: RingParameters,
     /// Connected proxies.
-    pub(crate) proxies: u32,
+    pub proxies: u32,
     /// What is wrong; for observers.
-    pub(crate) notices: Vec<Notice>,
+    pub notices: Vec<Notice>,
 }
 
 // === impl Table ===
@@ -67,7 +74,7 @@ impl Table {
     }
 
     /// The whole table in chunks, one at a time: they are made as they are sent.
-    pub(crate) fn snapshot(&self, version: Version, observer: bool) -> impl Iterator<Item = RoutesUpdate> {
+    pub fn snapshot(&self, version: Version, observer: bool) -> impl Iterator<Item = RoutesUpdate> {
         let update = move |kind: Kind, change: TableChange| RoutesUpdate {
             version: Some(version),
             kind: kind.into(),

@@ -101,6 +101,12 @@ impl Host {
         now.as_nanos() < self.lease_until.load(Ordering::Acquire)
     }
 
+    /// The boot that the lease is of, and when it ends.
+    #[must_use]
+    pub fn lease(&self) -> (BootId, Time) {
+        *self.lease.borrow()
+    }
+
     /// Whether it is going away.
     #[must_use]
     pub fn is_leaving(&self) -> bool {

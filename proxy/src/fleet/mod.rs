@@ -12,6 +12,7 @@ mod index;
 mod loads;
 mod peer;
 mod routes;
+mod sights;
 mod store;
 mod usage;
 mod watch;
@@ -42,6 +43,7 @@ pub use host::{Host, LOAD_TIMEOUT, Paths, Serving};
 pub use index::Index;
 pub use loads::{Load, Loads, Phase, Waiter};
 pub use peer::Peer;
+pub use sights::Sights;
 pub use usage::Holds;
 
 use crate::{
@@ -231,6 +233,7 @@ impl Fleet {
         self.table.load().as_ref().map_or(1, |table| table.proxies)
     }
 
+    /// How long a drain may take, by the table.
     fn drain_timeout(&self) -> Duration {
         self.table.load().as_ref().map_or(Duration::from_secs(30), |table| table.tuning.drain_timeout)
     }

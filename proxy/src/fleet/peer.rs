@@ -134,7 +134,8 @@ impl Peer {
     }
 
     /// Acknowledgements that are due: the drained copies that no call is on. A drain that is over its time loses its calls.
-    pub(super) fn acks(&self, now: Time) -> Vec<v1::DrainAck> {
+    #[must_use]
+    pub fn acks(&self, now: Time) -> Vec<v1::DrainAck> {
         let mut state = self.state.lock();
         let due = state.drains.extract_if(|_, drain| drain.is_over(now));
         due.map(|(model, drain)| v1::DrainAck { model: model.to_string(), boot_id: drain.copy.boot, seq: drain.seq })
@@ -142,12 +143,14 @@ impl Peer {
     }
 
     /// Use of its copies since the last time.
-    pub(super) fn touches(&self, now: Time) -> Vec<v1::Touch> {
+    #[must_use]
+    pub fn touches(&self, now: Time) -> Vec<v1::Touch> {
         self.state.lock().copies.values().filter_map(|copy| copy.touch(now)).collect()
     }
 
     /// What the calls of its copies did since the last time.
-    pub(super) fn usage(&self) -> Vec<v1::CopyUsage> {
+    #[must_use]
+    pub fn usage(&self) -> Vec<v1::CopyUsage> {
         self.state.lock().copies.values().filter_map(|copy| copy.usage()).collect()
     }
 
@@ -157,7 +160,7 @@ impl Peer {
     }
 
     /// The instance left the table, or is another one now: nothing of it may be used.
-    pub(super) fn retire(&self) {
+    pub fn retire(&self) {
         if let Some(task) = self.task.lock().take() {
             task.abort();
         }

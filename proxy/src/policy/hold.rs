@@ -107,7 +107,7 @@ fn hopeless(fleet: &Fleet, call: &Call, waiter: &Waiter, budgets: &Budgets) -> O
         return None;
     }
     let now = fleet.clock.now();
-    let sights = search::sights(fleet, call.model.id(), &call.model, &call.table, now);
+    let sights = fleet.sights(now, &call.model, &call.table);
     let reference = &call.model.reference;
     let learned = fleet.load_time(&reference.model_type, sights.load_timeout(fleet, reference));
     let seek = waiter.load().seek.lock();

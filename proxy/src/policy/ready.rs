@@ -5,7 +5,7 @@ use modelring_placement::{
     view::Status,
 };
 
-use super::{Asked, Mesh, no_table, resolve, search};
+use super::{Asked, Mesh, no_table, resolve};
 use crate::{
     engine::answer::{Answer, Reason},
     rest::handler::Readiness,
@@ -32,7 +32,7 @@ impl Mesh {
             let text = Ending::no_instance(&model.reference.model_type).text;
             return Err(Answer::new(Reason::NI, text));
         }
-        let sights = search::sights(fleet, model.id(), &model, &table, now);
+        let sights = fleet.sights(now, &model, &table);
         let failures: Vec<_> = sights
             .candidates
             .iter()

@@ -7,30 +7,20 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt};
 use modelring_placement::{
-    id::{InstanceId, ModelId, ModelRef},
+    id::{InstanceId, ModelId},
     pod::{LoadError, Refusal},
-    seek::{Heard, MAX_PLACES, Sight, Step},
-    time::Time,
-    view::Status,
+    seek::{Heard, Step},
 };
 use modelring_proto::v1::{self, agent_client::AgentClient, load_event::Event, refused::Reason};
 
 use super::Call;
 use crate::{
     fleet::{Fleet, Load, Phase, Waiter},
-    table::{Model, Table, reference},
+    table::{Table, reference},
 };
 
 /// An open `EnsureLoaded`.
 type Open = Pin<Box<dyn Stream<Item = Heard> + Send>>;
-
-/// The instances as the view shows them now.
-pub(super) struct Sights {
-    /// Those that may hold the model, best first.
-    pub(super) candidates: Vec<Sight>,
-    /// Others that show a copy, or may when their snapshot comes.
-    pub(super) elsewhere: Vec<Sight>,
-}
 
 /// Joins the search for the model of a call, or begins it.
 pub(super) fn join(fleet: &Arc<Fleet>, call: &Call) -> Waiter {
@@ -38,26 +28,6 @@ pub(super) fn join(fleet: &Arc<Fleet>, call: &Call) -> Waiter {
         let task = run(fleet.clone(), load, call.table.clone());
         fleet.runtime.spawn(task).abort_handle()
     })
-}
-
-/// Looks at all instances.
-pub(super) fn sights(fleet: &Fleet, id: &ModelId, model: &Model, table: &Table, now: Time) -> Sights {
-    let peers = fleet.peers();
-    let sight = |instance: &InstanceId| Sight {
-        instance: instance.clone(),
-        status: peers.get(instance).map_or(Status::NoLease, |peer| peer.status(now, id)),
-    };
-    let is_live = |sight: &&Sight| !matches!(sight.status, Status::NoLease | Status::Unknown { .. });
-    let mut candidates = Vec::new();
-    if let Some(class) = table.class(&model.class) {
-        candidates.extend(model.candidates(class).iter().map(sight));
-        if candidates.len() < class.members().len() && candidates.iter().filter(is_live).count() < MAX_PLACES {
-            candidates = model.all_candidates(class).iter().map(sight).collect();
-        }
-    }
-    let others = peers.keys().filter(|id| !candidates.iter().any(|sight| sight.instance == **id)).map(sight);
-    let elsewhere = others.filter(|sight| !matches!(sight.status, Status::NoLease | Status::Absent)).collect();
-    Sights { candidates, elsewhere }
 }
 
 async fn run(fleet: Arc<Fleet>, load: Arc<Load>, first: Arc<Table>) {
@@ -68,7 +38,7 @@ async fn run(fleet: Arc<Fleet>, load: Arc<Load>, first: Arc<Table>) {
         let now = fleet.clock.now();
         let newest = fleet.table().filter(|table| table.model(id.as_str()).is_some()).unwrap_or_else(|| first.clone());
         let model = newest.model(id.as_str()).unwrap_or(&load.model);
-        let sights = sights(&fleet, &id, model, &newest, now);
+        let sights = fleet.sights(now, model, &newest);
         let (step, asked, accepted) = {
             let mut seek = load.seek.lock();
             let step = seek.next(now, &sights.candidates, &sights.elsewhere);
@@ -89,7 +59,7 @@ async fn run(fleet: Arc<Fleet>, load: Arc<Load>, first: Arc<Table>) {
                 open = Some((instance.clone(), ensure_loaded(fleet.clone(), instance, id.clone(), request)));
             }
             Step::Wait { until } => {
-                let load_timeout = asked.filter(|_| accepted).map(|at| load_timeout(&fleet, &at, &model.reference));
+                let load_timeout = asked.filter(|_| accepted).map(|at| fleet.load_timeout(&at, &model.reference));
                 load.seeking(load_timeout);
                 tokio::select! {
                     () = changed => {}
@@ -153,19 +123,4 @@ fn refusal(refused: v1::Refused) -> Heard {
     };
     let after = refused.retry_after_millis;
     Heard::Refused { refusal, retry_after: (after > 0).then(|| Duration::from_millis(after)), text: refused.text }
-}
-
-fn load_timeout(fleet: &Fleet, instance: &InstanceId, model: &ModelRef) -> Duration {
-    let of_runtime = || fleet.peer(instance.as_str()).map(|peer| peer.host.load_timeout(model));
-    model.load_timeout.or_else(of_runtime).unwrap_or(crate::fleet::LOAD_TIMEOUT)
-}
-
-// === impl Sights ===
-
-impl Sights {
-    /// How long a load of this model may take, by what its first candidate says.
-    pub(super) fn load_timeout(&self, fleet: &Fleet, model: &ModelRef) -> Duration {
-        let first = self.candidates.first();
-        first.map_or(crate::fleet::LOAD_TIMEOUT, |sight| load_timeout(fleet, &sight.instance, model))
-    }
 }
