@@ -7,6 +7,7 @@ use modelring_placement::{
     pod::{Event, Pod, Settings},
     time::Time,
 };
+use modelring_process::probes::Health;
 use modelring_proto::{
     PROTOCOL,
     v1::{DataEndpoint, Hello, agent_server::AgentServer, data_endpoint::Kind},
@@ -56,6 +57,7 @@ pub struct Running {
     pub addr: SocketAddr,
     /// Id of the instance.
     pub instance_id: InstanceId,
+    health: Health,
     core: mpsc::Sender<Message>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -93,7 +95,9 @@ impl Agent {
         let tasks = TaskTracker::new();
         let pod = Pod::new(identity.boot, settings(&config, &identity), clock::now());
         let may_purge_at = pod.may_purge_at();
-        let (core, sender, mailbox) = Core::new(pod, store.clone(), hello(&config, &identity), stop.clone());
+        let health = Health::not_yet("the handshake with the model server is not done");
+        let (core, sender, mailbox) =
+            Core::new(pod, store.clone(), hello(&config, &identity), stop.clone(), health.clone());
         let instance_id = identity.instance.clone();
         tracing::info!(instance = %instance_id, %addr, runtime = config.runtime, "agent has started");
 
@@ -123,13 +127,19 @@ impl Agent {
             stopped.cancel();
         });
         tasks.close();
-        Ok(Running { addr, instance_id, core: sender, stop, tasks, ended })
+        Ok(Running { addr, instance_id, health, core: sender, stop, tasks, ended })
     }
 }
 
 // === impl Running ===
 
 impl Running {
+    /// What it tells its probes: ready once the handshake with the model server is done, until it leaves.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
     /// Resolves when the agent ends by itself, with the reason. Never, if it is only stopped.
     pub async fn ended(&mut self) -> Error {
         match (&mut self.ended).await {

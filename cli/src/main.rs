@@ -5,6 +5,7 @@ mod commands;
 mod logging;
 mod observe;
 mod render;
+mod rim;
 mod signal;
 
 use std::process::ExitCode;

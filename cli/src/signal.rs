@@ -1,6 +1,6 @@
-//! The end, as asked for from outside.
+//! The end, as asked for from outside: the first signal asks for an orderly one, the second for one at once.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// SIGINT and SIGTERM.
@@ -23,6 +23,18 @@ impl Stop {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// Lets `end` come to its end, unless a further signal cuts it short: that is an error.
+    pub(crate) async fn orderly(&mut self, end: impl Future<Output = ()>) -> Result<()> {
+        tracing::info!("asked to stop");
+        tokio::select! {
+            () = end => {
+                tracing::info!("stopped");
+                Ok(())
+            }
+            () = self.asked() => bail!("a second signal ended it at once"),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use modelring_process::probes::Health;
 use modelring_proto::v1::routes_server::RoutesServer;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time::timeout};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -33,6 +34,7 @@ pub struct Control;
 pub struct Running {
     addr: SocketAddr,
     state: StateFolder,
+    health: Health,
     cancel: CancellationToken,
     tasks: JoinSet<Result<(), Error>>,
 }
@@ -48,6 +50,7 @@ impl Control {
         let source = FolderSource::open(config.dir.clone(), config.namespace.clone())?;
         let state = source.state();
         let (core, events, inbox) = Core::new(config.clone(), source.memory())?;
+        let health = core.health().clone();
         let listen = |error| Error::Listen { address: config.listen, source: error };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let addr = listener.local_addr().map_err(listen)?;
@@ -74,7 +77,7 @@ impl Control {
                 .map_err(Error::Serve)
         });
         tracing::info!(address = %addr, folder = %config.dir.display(), "control serves");
-        Ok(Running { addr, state, cancel, tasks })
+        Ok(Running { addr, state, health, cancel, tasks })
     }
 }
 
@@ -85,6 +88,12 @@ impl Running {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// What it tells its probes: ready once a table is published, until it stops.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Waits until control has stopped by itself, which it does only by an error.
@@ -99,6 +108,7 @@ impl Running {
 
     /// Stops control. Proxies go on with their last table.
     pub async fn shutdown(mut self) {
+        self.health.ready.end("stopping");
         self.cancel.cancel();
         let all = async { while self.tasks.join_next().await.is_some() {} };
         if timeout(STOP, all).await.is_err() {

@@ -3,10 +3,12 @@
 //! | module | does |
 //! |---|---|
 //! | [`http`] | a small server for what kubelet and Prometheus ask |
+//! | [`prestop`] | holds the containers beside an agent until it has drained |
 //! | [`probes`] | whether the process takes work, and whether its loops turn |
 
 mod error;
 pub mod http;
+pub mod prestop;
 pub mod probes;
 
 pub use error::Error;

@@ -38,7 +38,23 @@ pub struct Heart {
 
 /// Whether a process takes work, and if not, why. Clones are one.
 #[derive(Clone, Debug)]
-pub struct Readiness(Arc<watch::Sender<Result<(), &'static str>>>);
+pub struct Readiness(Arc<watch::Sender<State>>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    ready: Result<(), &'static str>,
+    /// It will not be ready again.
+    ended: bool,
+}
+
+/// What a process tells of itself to its probes. Clones are one.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// Whether it takes work.
+    pub ready: Readiness,
+    /// Whether its loops turn.
+    pub pulse: Pulse,
+}
 
 /// Answers `/ready` and `/live`.
 pub fn routes(pulse: Pulse, ready: impl Fn() -> Result<(), &'static str> + Send + Sync + 'static) -> Routes {
@@ -54,6 +70,23 @@ pub fn routes(pulse: Pulse, ready: impl Fn() -> Result<(), &'static str> + Send 
         }
     };
     Routes::new().get("/ready", move |_| std::future::ready(ready())).get("/live", move |_| std::future::ready(live()))
+}
+
+// === impl Health ===
+
+impl Health {
+    /// Of a process that takes no work yet, for this reason.
+    #[must_use]
+    pub fn not_yet(why: &'static str) -> Self {
+        Self { ready: Readiness::not_yet(why), pulse: Pulse::default() }
+    }
+
+    /// Answers `/ready` and `/live`.
+    #[must_use]
+    pub fn routes(&self) -> Routes {
+        let ready = self.ready.clone();
+        routes(self.pulse.clone(), move || ready.get())
+    }
 }
 
 // === impl Pulse ===
@@ -114,12 +147,21 @@ impl Readiness {
     /// Not ready yet, for this reason.
     #[must_use]
     pub fn not_yet(why: &'static str) -> Self {
-        Self(Arc::new(watch::Sender::new(Err(why))))
+        Self(Arc::new(watch::Sender::new(State { ready: Err(why), ended: false })))
     }
 
-    /// Says whether work is taken from now on.
+    /// Says whether work is taken from now on; says nothing after the end.
     pub fn set(&self, ready: Result<(), &'static str>) {
-        self.0.send_if_modified(|now| std::mem::replace(now, ready) != ready);
+        self.change(State { ready, ended: false });
+    }
+
+    /// No work is taken any more, whatever else is said.
+    pub fn end(&self, why: &'static str) {
+        self.change(State { ready: Err(why), ended: true });
+    }
+
+    fn change(&self, next: State) {
+        self.0.send_if_modified(|now| !now.ended && std::mem::replace(now, next) != next);
     }
 
     /// Whether work is taken now.
@@ -128,12 +170,12 @@ impl Readiness {
     ///
     /// Why not.
     pub fn get(&self) -> Result<(), &'static str> {
-        *self.0.borrow()
+        self.0.borrow().ready
     }
 
-    /// Tells of changes.
-    #[must_use]
-    pub fn watch(&self) -> watch::Receiver<Result<(), &'static str>> {
-        self.0.subscribe()
+    /// Waits until work is taken.
+    pub async fn ready(&self) {
+        // The sender lives as long as this value.
+        let _ = self.0.subscribe().wait_for(|state| state.ready.is_ok()).await;
     }
 }

@@ -2,6 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use modelring_process::{
+    http::Routes,
+    probes::{self, Pulse},
+};
 use tokio::{runtime::Runtime, sync::watch};
 use tonic::transport::Endpoint;
 
@@ -34,6 +38,7 @@ pub struct Running {
     fleet: Arc<Fleet>,
     server: Server,
     background: Background,
+    pulse: Pulse,
 }
 
 /// The background threads; ended without waiting wherever it is dropped, an async context included.
@@ -53,6 +58,8 @@ impl Proxy {
         }
         let background = Background::start()?;
         let clock = Clock::boot();
+        let pulse = Pulse::default();
+        background.handle().spawn(pulse.heart("background threads").beat_on());
         let fleet = Fleet::new(clock.clone(), background.handle());
         let mesh = Mesh::new(fleet.clone(), config.access_log);
         let settings = Settings {
@@ -69,10 +76,11 @@ impl Proxy {
             policy: Arc::new(mesh),
             budget: Budget::new(config.memory_budget),
             clock,
+            pulse: pulse.clone(),
         };
         let server = Server::start(&settings, services)?;
         fleet.start(Source { control: config.control, namespace: config.namespace, state_dir: config.state_dir });
-        Ok(Running { grpc_addr: server.grpc(), rest_addr: server.rest(), fleet, server, background })
+        Ok(Running { grpc_addr: server.grpc(), rest_addr: server.rest(), fleet, server, background, pulse })
     }
 }
 
@@ -89,6 +97,14 @@ impl Running {
     #[must_use]
     pub fn watch_ready(&self) -> watch::Receiver<bool> {
         self.fleet.ready()
+    }
+
+    /// Answers `/ready` and `/live`.
+    #[must_use]
+    pub fn probes(&self) -> Routes {
+        let fleet = self.fleet.clone();
+        let ready = move || if fleet.is_ready() { Ok(()) } else { Err(fleet.why_not_ready()) };
+        probes::routes(self.pulse.clone(), ready)
     }
 
     /// What it knows of the mesh.

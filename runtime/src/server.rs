@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use modelring_process::probes::Health;
 use modelring_proto::{
     FILE_DESCRIPTOR_SET,
     inference::grpc_inference_service_server::{self as inference_server, GrpcInferenceServiceServer},
@@ -43,6 +44,7 @@ pub struct Runtime;
 pub struct Running {
     /// Where it serves.
     pub addr: SocketAddr,
+    health: Health,
     stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
 }
@@ -84,6 +86,8 @@ impl Runtime {
         };
         let broken = |error: tonic_reflection::server::Error| Error::Internal(error.to_string());
         let (stop, stopped) = oneshot::channel();
+        let health = Health::not_yet("starting");
+        let heart = health.pulse.heart("server");
         let server = Server::builder()
             .max_concurrent_streams(STREAMS)
             .initial_stream_window_size(STREAM_WINDOW)
@@ -96,13 +100,26 @@ impl Runtime {
                 // An end of the channel is the end of `Running`, which aborts the task itself.
                 let _ = stopped.await;
             });
-        Ok(Running { addr, stop: Some(stop), server: tokio::spawn(server) })
+        let server = async move {
+            tokio::select! {
+                ended = server => ended,
+                () = heart.beat_on() => Ok(()),
+            }
+        };
+        health.ready.set(Ok(()));
+        Ok(Running { addr, health, stop: Some(stop), server: tokio::spawn(server) })
     }
 }
 
 // === impl Running ===
 
 impl Running {
+    /// What it tells its probes: ready while it listens.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
     /// Resolves when the server has ended by itself, with why.
     ///
     /// # Errors
@@ -118,6 +135,7 @@ impl Running {
 
     /// Takes no more calls, lets those that run end, and stops; at most 10 s.
     pub async fn shutdown(mut self) {
+        self.health.ready.end("stopping");
         if let Some(stop) = self.stop.take() {
             // A server that has ended does not listen.
             let _ = stop.send(());

@@ -19,6 +19,7 @@ use modelring_placement::{
     pod::{Action, Attempt, CopyState, Event, LoadedModel, Pod, ServerLife},
     time::Time,
 };
+use modelring_process::probes::{BEAT, Health};
 use modelring_proto::v1::{AgentEvent, Role, agent_event};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -64,6 +65,7 @@ pub(crate) struct Core {
     ticked: Time,
     leaving: Option<oneshot::Sender<()>>,
     left: bool,
+    health: Health,
 }
 
 // === impl Core ===
@@ -75,6 +77,7 @@ impl Core {
         store: Arc<Store>,
         hello: modelring_proto::v1::Hello,
         stop: CancellationToken,
+        health: Health,
     ) -> (Self, mpsc::Sender<Message>, mpsc::Receiver<Message>) {
         let (sender, receiver) = mpsc::channel(MAILBOX);
         let core = Self {
@@ -91,6 +94,7 @@ impl Core {
             ticked: Time::ZERO,
             leaving: None,
             left: false,
+            health,
         };
         (core, sender, receiver)
     }
@@ -98,14 +102,18 @@ impl Core {
     /// Runs until the agent stops.
     pub(crate) async fn run(mut self, mut mailbox: mpsc::Receiver<Message>) {
         let stop = self.jobs.stop.clone();
+        let heart = self.health.pulse.heart("core");
         loop {
+            heart.beat();
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(message) = mailbox.recv() => self.receive(message),
                 () = clock::sleep_until(self.next_wake()) => {}
+                () = tokio::time::sleep(BEAT) => {}
             }
             self.catch_up();
         }
+        heart.rest();
         self.watchers.end(&Status::unavailable("the agent has stopped"));
     }
 
@@ -295,6 +303,7 @@ impl Core {
             self.hello = hello;
         }
         self.server = Some((life, session));
+        self.health.ready.set(Ok(()));
         self.decide(Event::ServerReady(life, info.limits));
         self.speak();
     }
@@ -303,6 +312,7 @@ impl Core {
         if self.server.as_ref().is_some_and(|(current, _)| *current == life) {
             tracing::warn!(life, "model server is gone");
             self.server = None;
+            self.health.ready.set(Err("the model server is gone"));
             self.decide(Event::ServerGone(life));
         }
     }
@@ -326,6 +336,7 @@ impl Core {
 
     fn leave(&mut self, done: oneshot::Sender<()>) {
         if !std::mem::replace(&mut self.left, true) {
+            self.health.ready.end("leaving");
             let leaving = self.event(agent_event::Event::Leaving(modelring_proto::v1::Leaving {}));
             self.watchers.push(&leaving);
             self.decide(Event::Leave);

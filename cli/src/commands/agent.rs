@@ -6,8 +6,16 @@ use anyhow::Result;
 use clap::ValueEnum;
 use modelring_agent::{Agent, config::Config};
 use modelring_placement::pod;
+use modelring_process::{
+    http::{Routes, Server},
+    prestop::Prestop,
+};
 
-use crate::{args::Seconds, signal::Stop};
+use crate::{
+    args::Seconds,
+    rim::{self, Port, Rim},
+    signal::Stop,
+};
 
 /// Settings of the agent.
 #[derive(Debug, clap::Args)]
@@ -67,6 +75,13 @@ pub(crate) struct Args {
     /// How long this agent may serve on after it was asked to stop
     #[arg(long, env = "MODELRING_GRACE", default_value = "90s", value_name = "TIME")]
     grace: Seconds,
+
+    /// Where /prestop holds the containers beside this one until the drain is over (in a pod 0.0.0.0:8090) [default: none]
+    #[arg(long, env = "MODELRING_PRESTOP", value_name = "ADDRESS")]
+    prestop: Option<Port>,
+
+    #[command(flatten)]
+    rim: Rim,
 }
 
 /// Order of evictions.
@@ -101,10 +116,23 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     })
     .await?;
     tracing::info!(address = %running.addr, instance = %running.instance_id, "agent is up");
+    let _served = args.rim.serve(running.health().routes(), Routes::new()).await?;
+    let prestop = Prestop::new();
+    let _prestop = match rim::at(args.prestop) {
+        // Twice the grace and a second, as ModelMesh.
+        Some(address) => {
+            let routes = prestop.routes((args.grace.0 + Duration::from_secs(1)) * 2);
+            Some(Server::start(address, "prestop", "--prestop", routes).await?)
+        }
+        None => None,
+    };
     tokio::select! {
         () = stop.asked() => {}
         error = running.ended() => return Err(error.into()),
     }
-    running.shutdown(args.grace.0).await;
-    Ok(())
+    let end = async {
+        running.shutdown(args.grace.0).await;
+        prestop.over().await;
+    };
+    stop.orderly(end).await
 }

@@ -4,8 +4,9 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Result;
 use modelring_control::{Control, config::Config};
+use modelring_process::http::Routes;
 
-use crate::signal::Stop;
+use crate::{rim::Rim, signal::Stop};
 
 /// The ServingRuntime that the binary brings: the embedded model server.
 pub(crate) const BUILT_IN_RUNTIME: &str = include_str!("../../../config/runtimes/modelring-onnx.yaml");
@@ -24,6 +25,9 @@ pub(crate) struct Args {
     /// Namespace that the folder stands for
     #[arg(long, env = "NAMESPACE", default_value = "default", value_name = "NAME")]
     namespace: String,
+
+    #[command(flatten)]
+    rim: Rim,
 }
 
 /// Serves until it is asked to stop.
@@ -38,10 +42,10 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     })
     .await?;
     tracing::info!(address = %running.addr(), "control is up");
+    let _served = args.rim.serve(running.health().routes(), Routes::new()).await?;
     tokio::select! {
         () = stop.asked() => {}
         error = running.failed() => return Err(error.into()),
     }
-    running.shutdown().await;
-    Ok(())
+    stop.orderly(running.shutdown()).await
 }

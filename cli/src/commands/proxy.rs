@@ -4,11 +4,13 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Result;
 use clap::ValueEnum;
+use modelring_process::http::Routes;
 use modelring_proxy::{config, start::Proxy};
 
 use super::runtime::threads;
 use crate::{
     args::{Bytes, Seconds},
+    rim::Rim,
     signal::Stop,
 };
 
@@ -54,6 +56,9 @@ pub(crate) struct Args {
     /// Folder that keeps the last table over a restart
     #[arg(long, env = "MODELRING_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    rim: Rim,
 }
 
 /// Which calls are logged.
@@ -84,9 +89,9 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         state_dir: args.state_dir,
     })?;
     tracing::info!(grpc = %running.grpc_addr, rest = %running.rest_addr, "proxy is up");
+    let _served = args.rim.serve(running.probes(), Routes::new()).await?;
     stop.asked().await;
-    running.shutdown(args.grace.0).await;
-    Ok(())
+    stop.orderly(running.shutdown(args.grace.0)).await
 }
 
 // === impl AccessLog ===

@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
+use modelring_process::http::Routes;
 use modelring_runtime::{Runtime, config::Config};
 
 use crate::{
     args::{Bytes, Seconds},
+    rim::Rim,
     signal::Stop,
 };
 
@@ -37,6 +39,9 @@ pub(crate) struct Args {
     /// Largest request or response message
     #[arg(long, env = "MODELRING_MAX_MESSAGE", default_value = "16MiB", value_name = "BYTES")]
     max_message: Bytes,
+
+    #[command(flatten)]
+    rim: Rim,
 }
 
 /// Serves until it is asked to stop.
@@ -52,9 +57,9 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     })
     .await?;
     tracing::info!(address = %running.addr, "model server is ready");
+    let _served = args.rim.serve(running.health().routes(), Routes::new()).await?;
     stop.asked().await;
-    running.shutdown().await;
-    Ok(())
+    stop.orderly(running.shutdown()).await
 }
 
 /// The threads that were asked for, else as many as there are CPUs for this process.

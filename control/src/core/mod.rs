@@ -24,6 +24,7 @@ use std::{
 };
 
 use modelring_placement::{copies::Demand, id::ModelId, time::Time, view::AgentView};
+use modelring_process::probes::Health;
 use modelring_proto::v1::Hints;
 use tokio::{
     sync::{mpsc, watch},
@@ -112,6 +113,7 @@ pub struct Core {
     /// Something waits for time to pass.
     waits: bool,
     dirty: bool,
+    health: Health,
 }
 
 // === impl Core ===
@@ -156,6 +158,7 @@ impl Core {
             published: Published::default(),
             waits: false,
             dirty: false,
+            health: Health::not_yet("no table was published yet"),
         })
     }
 
@@ -169,6 +172,12 @@ impl Core {
     #[must_use]
     pub fn waits(&self) -> bool {
         self.waits
+    }
+
+    /// What it tells its probes: ready once a table is published.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Its epoch.
@@ -192,7 +201,9 @@ impl Core {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = Instant::now();
+        let heart = self.health.pulse.heart("core");
         loop {
+            heart.beat();
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
                 event = inbox.recv() => {

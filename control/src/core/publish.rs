@@ -75,6 +75,7 @@ impl Core {
             }
         }
         self.published.table = Arc::new(table);
+        self.health.ready.set(Ok(()));
         // Who is dropped here changes the count of proxies: that is the next change.
         let dropped = self.proxies.send(&Arc::new(Delta { version, change }));
         self.admit();

@@ -1,4 +1,5 @@
 //! The rim of a process, over real sockets.
 
 mod http;
+mod prestop;
 mod probes;

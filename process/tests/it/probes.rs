@@ -20,7 +20,8 @@ async fn ready_says_why_not_and_live_is_another_question() {
     assert!(ask(server.addr(), "GET /live").await.starts_with("HTTP/1.1 200"));
     readiness.set(Ok(()));
     assert!(ask(server.addr(), "GET /ready").await.starts_with("HTTP/1.1 200"));
-    readiness.set(Err("stopping"));
+    readiness.end("stopping");
+    readiness.set(Ok(()));
     assert!(ask(server.addr(), "GET /ready").await.ends_with("not ready: stopping\n"));
 }
 

@@ -146,6 +146,18 @@ impl Fleet {
         *self.ready.borrow()
     }
 
+    /// Why it is not ready, where it is not.
+    #[must_use]
+    pub fn why_not_ready(&self) -> &'static str {
+        if self.ending.load(Ordering::Acquire) {
+            "stopping"
+        } else if self.table.load().is_none() {
+            "no table from control yet"
+        } else {
+            "not every listed agent has told its copies yet"
+        }
+    }
+
     /// Tells when the proxy becomes ready.
     #[must_use]
     pub fn ready(&self) -> signal::Receiver<bool> {

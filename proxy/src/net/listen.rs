@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use modelring_process::probes::{BEAT, Heart};
 use socket2::{Domain, Socket, Type};
 use tokio::{sync::watch, time::sleep};
 
@@ -49,15 +50,25 @@ pub(super) fn start<const N: usize>(
     listeners: [TcpListener; N],
     doors: Vec<Door>,
     phase: watch::Receiver<Phase>,
+    heart: Heart,
 ) -> io::Result<Thread> {
     Thread::spawn("accept".into(), move || async move {
         let accepting = listeners.into_iter().map(|listener| accept(listener, &doors));
         let mut phase = phase;
         tokio::select! {
             _ = futures_util::future::join_all(accepting) => {}
+            () = beating(&heart) => {}
             _ = phase.wait_for(|phase| *phase != Phase::Open) => {}
         }
+        heart.rest();
     })
+}
+
+async fn beating(heart: &Heart) {
+    loop {
+        heart.beat();
+        sleep(BEAT).await;
+    }
 }
 
 async fn accept(listener: TcpListener, doors: &[Door]) {

@@ -22,6 +22,7 @@ mod thread;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use modelring_process::probes::Pulse;
 use tokio::{sync::watch, time::Instant};
 use tonic::service::Routes;
 
@@ -65,6 +66,8 @@ pub struct Services<P> {
     pub budget: Arc<Budget>,
     /// The clock.
     pub clock: Clock,
+    /// Shows whether the threads turn.
+    pub pulse: Pulse,
 }
 
 /// Why the server does not start.
@@ -148,7 +151,7 @@ impl Server {
             .map(|number| thread::Thread::relay(number, settings, services.clone(), watching.clone()))
             .collect::<io::Result<Vec<_>>>()?;
         let (doors, mut threads): (Vec<_>, Vec<_>) = relays.into_iter().unzip();
-        threads.push(listen::start(listeners, doors, watching)?);
+        threads.push(listen::start(listeners, doors, watching, services.pulse.heart("accept thread"))?);
         tracing::info!(%grpc, %rest, threads = threads.len() - 1, "listening");
         Ok(Self { grpc, rest, phase, threads, drain_delay: settings.drain_delay, grace: settings.grace })
     }

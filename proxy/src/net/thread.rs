@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Phase, Services, Settings, http::HttpHandler, http2, pingora, sniff, tcp};
 use crate::engine::{Engine, policy::Policy};
+use modelring_process::probes::{BEAT, Heart};
 
 /// Connections that may wait for their thread.
 const WAITING: usize = 1024;
@@ -89,11 +90,12 @@ impl Thread {
         let load = Arc::new(Load::default());
         let door = Door { sockets, load: load.clone() };
         let settings = settings.clone();
+        let heart = services.pulse.heart("relay thread");
         let thread = Self::spawn(format!("relay-{number}"), move || {
-            let Services { policy, http, local, budget, clock } = &*services;
+            let Services { policy, http, local, budget, clock, pulse: _ } = &*services;
             let engine =
                 Engine::new(policy.clone(), local.clone(), budget.clone(), clock.clone(), settings.max_message);
-            run(Rc::new(Context { engine, http: http.clone(), settings, phase, load }), arriving)
+            run(Rc::new(Context { engine, http: http.clone(), settings, phase, load }), arriving, heart)
         })?;
         Ok((door, thread))
     }
@@ -105,11 +107,13 @@ impl Thread {
     }
 }
 
-async fn run<P: Policy>(context: Rc<Context<P>>, mut arriving: mpsc::Receiver<std::net::TcpStream>) {
+async fn run<P: Policy>(context: Rc<Context<P>>, mut arriving: mpsc::Receiver<std::net::TcpStream>, heart: Heart) {
     let connections = TaskTracker::new();
     let mut phase = context.phase.clone();
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut beats = interval(BEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let until = loop {
         tokio::select! {
             changed = phase.wait_for(|phase| *phase != Phase::Open) => break match changed.as_deref() {
@@ -117,12 +121,14 @@ async fn run<P: Policy>(context: Rc<Context<P>>, mut arriving: mpsc::Receiver<st
                 // The server was dropped.
                 Ok(Phase::Open) | Err(_) => None,
             },
+            _ = beats.tick() => heart.beat(),
             _ = sweep.tick() => context.engine.sweep(),
             Some(socket) = arriving.recv() => {
                 connections.spawn_local(connection(socket, context.clone()));
             }
         }
     };
+    heart.rest();
     connections.close();
     if let Some(until) = until
         && timeout_at(until, connections.wait()).await.is_err()

@@ -13,6 +13,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use modelring_placement::time::Time;
+use modelring_process::probes::Pulse;
 use modelring_proto::inference::{
     ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
     grpc_inference_service_server::GrpcInferenceServiceServer,
@@ -297,7 +298,7 @@ fn policy<const N: usize>(targets: [(&str, Vec<Arc<Target>>); N]) -> Arc<ByName>
 
 fn services(policy: Arc<ByName>, budget: Arc<Budget>) -> Services<ByName> {
     let local = tonic::service::Routes::new(GrpcInferenceServiceServer::new(crate::upstream::service()));
-    Services { policy, http: Arc::new(Rest), local, budget, clock: Clock::boot() }
+    Services { policy, http: Arc::new(Rest), local, budget, clock: Clock::boot(), pulse: Pulse::default() }
 }
 
 /// A server with no models.
