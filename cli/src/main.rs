@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod dataplane;
 mod logging;
 mod observe;
 mod render;

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use crate::source::InstanceSpec;
+use crate::{dataplane, source::InstanceSpec};
 
 /// Settings of one control process with the folder source.
 #[derive(Clone, Debug)]
@@ -17,4 +17,6 @@ pub struct Config {
     pub instances: Vec<(String, InstanceSpec)>,
     /// ServingRuntimes that the binary brings where the folder has none of that name, as YAML.
     pub built_in_runtimes: Vec<String>,
+    /// Which RPCs callers may use, and where their messages carry the id.
+    pub dataplane: dataplane::Source,
 }

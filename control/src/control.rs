@@ -49,7 +49,8 @@ impl Control {
         }
         let source = FolderSource::open(config.dir.clone(), config.namespace.clone())?;
         let state = source.state();
-        let (core, events, inbox) = Core::new(config.clone(), source.memory())?;
+        let (dataplane, follower) = config.dataplane.open()?;
+        let (core, events, inbox) = Core::new(config.clone(), dataplane, source.memory())?;
         let health = core.health().clone();
         let listen = |error| Error::Listen { address: config.listen, source: error };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
@@ -61,6 +62,9 @@ impl Control {
         let (states, read) = mpsc::channel(STATES);
         tasks.spawn(Box::new(source).run(states));
         tasks.spawn(forward(read, events.clone()));
+        if let Some(follower) = follower {
+            tasks.spawn(follower.follow(events.clone()));
+        }
         tasks.spawn(core.run(inbox, cancel.clone()));
         let service = RoutesServer::new(RoutesService::new(config.namespace, events))
             .max_decoding_message_size(LARGEST_MESSAGE)

@@ -42,6 +42,14 @@ pub enum Error {
         /// Why.
         source: notify::Error,
     },
+    /// The dataplane configuration cannot be used, and there is none before it.
+    #[error("{what} {source}")]
+    Dataplane {
+        /// Which one.
+        what: String,
+        /// Why.
+        source: crate::dataplane::Unusable,
+    },
     /// Another control took a higher epoch.
     #[error("another control has taken epoch {theirs}, this one has {ours}")]
     Superseded {
@@ -75,6 +83,6 @@ impl Error {
     /// Whether starting anew, with nothing else changed, may help.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        !matches!(self, Self::BuiltIn(_) | Self::Plaintext(_) | Self::Damaged { .. })
+        !matches!(self, Self::BuiltIn(_) | Self::Dataplane { .. } | Self::Plaintext(_) | Self::Damaged { .. })
     }
 }

@@ -10,6 +10,7 @@ mod control;
 pub mod convert;
 pub mod core;
 pub mod crd;
+pub mod dataplane;
 mod error;
 pub mod folder;
 mod routes;

@@ -164,16 +164,18 @@ async fn the_table_routes_the_methods_of_kserve_tensorflow_and_torchserve_by_the
     let mesh = Mesh::start(&[]).await;
     let mut client = mesh.client(Role::Proxy).await;
     let tuning = client.until("the table", |_| true).await.tuning.clone();
-    assert!(tuning.allow_other_rpcs);
+    assert_eq!(tuning.allow_other_rpcs, Some(true));
     let rules: Vec<_> = tuning.rpcs.iter().map(|rule| (rule.method.as_str(), &rule.id_path[..], rule.vmodel)).collect();
     assert_eq!(
         rules,
         [
-            ("inference.GRPCInferenceService/ModelInfer", &[1][..], true),
+            ("inference.GRPCInferenceService/ModelConfig", &[1][..], true),
+            ("inference.GRPCInferenceService/ModelInfer", &[1], true),
             ("inference.GRPCInferenceService/ModelMetadata", &[1], true),
+            ("inference.GRPCInferenceService/ModelStatistics", &[1], true),
             ("inference.GRPCInferenceService/ModelStreamInfer", &[1], true),
-            ("tensorflow.serving.PredictionService/Predict", &[1, 1], true),
             ("org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions", &[1], true),
+            ("tensorflow.serving.PredictionService/Predict", &[1, 1], true),
         ]
     );
 }
@@ -290,6 +292,7 @@ async fn control_refuses_plaintext_beyond_loopback_and_a_folder_that_is_not_ther
         namespace: "default".to_owned(),
         instances: Vec::new(),
         built_in_runtimes: Vec::new(),
+        dataplane: Default::default(),
     };
     let error = modelring_control::Control::start(config(dir.path(), "0.0.0.0:0")).await.unwrap_err();
     assert!(error.to_string().contains("loopback"), "{error}");

@@ -78,6 +78,7 @@ impl InProcess {
             namespace: "default".to_owned(),
             instances: vec![(agent.addr.to_string(), own)],
             built_in_runtimes: vec![std::fs::read_to_string(manifest).expect("it is there")],
+            dataplane: Default::default(),
         })
         .await
         .expect("control starts");

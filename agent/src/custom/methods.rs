@@ -6,10 +6,13 @@ use modelring_proto::mmesh::RuntimeStatusResponse;
 use crate::server::Method;
 
 /// Methods of KServe v2 that carry a model: name, path in the request, path in the response.
-const KSERVE: [(&str, &[u32], &[u32]); 3] = [
+const KSERVE: [(&str, &[u32], &[u32]); 5] = [
     ("inference.GRPCInferenceService/ModelInfer", &[1], &[1]),
     ("inference.GRPCInferenceService/ModelMetadata", &[1], &[1]),
     ("inference.GRPCInferenceService/ModelReady", &[1], &[]),
+    ("inference.GRPCInferenceService/ModelConfig", &[1], &[1, 1]),
+    // Its response has a list of models: what is appended would be one more.
+    ("inference.GRPCInferenceService/ModelStatistics", &[1], &[]),
 ];
 /// The stream of KServe v2; its response differs between servers.
 const STREAM: &str = "inference.GRPCInferenceService/ModelStreamInfer";
@@ -69,7 +72,7 @@ mod tests {
     #[test]
     fn a_server_that_names_no_methods_offers_those_of_kserve() {
         let methods = of(&RuntimeStatusResponse::default(), "custom");
-        assert_eq!(methods.len(), 4);
+        assert_eq!(methods.len(), 6);
         assert!(methods.iter().all(|method| method.request_path == [1]));
         assert_eq!(response(&methods, "ModelInfer"), [1]);
         assert_eq!(response(&methods, "ModelMetadata"), [1]);

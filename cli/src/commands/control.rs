@@ -6,7 +6,7 @@ use anyhow::Result;
 use modelring_control::{Control, config::Config};
 use modelring_process::http::Routes;
 
-use crate::{rim::Rim, signal::Stop};
+use crate::{dataplane::Dataplane, rim::Rim, signal::Stop};
 
 /// The ServingRuntime that the binary brings: the embedded model server.
 pub(crate) const BUILT_IN_RUNTIME: &str = include_str!("../../../config/runtimes/modelring-onnx.yaml");
@@ -27,6 +27,9 @@ pub(crate) struct Args {
     namespace: String,
 
     #[command(flatten)]
+    dataplane: Dataplane,
+
+    #[command(flatten)]
     rim: Rim,
 }
 
@@ -39,6 +42,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         namespace: args.namespace,
         instances: Vec::new(),
         built_in_runtimes: vec![BUILT_IN_RUNTIME.to_owned()],
+        dataplane: args.dataplane.source()?,
     })
     .await?;
     tracing::info!(address = %running.addr(), "control is up");

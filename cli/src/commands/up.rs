@@ -18,6 +18,7 @@ use modelring_runtime::Runtime;
 use super::{control::BUILT_IN_RUNTIME, proxy::AccessLog, runtime::threads};
 use crate::{
     args::{Bytes, Seconds},
+    dataplane::Dataplane,
     observe::{Mesh, Observer, State},
     render,
     signal::Stop,
@@ -45,6 +46,9 @@ pub(crate) struct Args {
     /// Namespace that the folder stands for
     #[arg(long, env = "NAMESPACE", default_value = "default", value_name = "NAME")]
     namespace: String,
+
+    #[command(flatten)]
+    dataplane: Dataplane,
 
     /// Memory that models may fill
     #[arg(long, env = "MODELRING_CAPACITY", default_value = "1GiB", value_name = "BYTES")]
@@ -137,6 +141,7 @@ impl Parts {
             namespace: args.namespace.clone(),
             instances: vec![(agent.addr.to_string(), own)],
             built_in_runtimes: vec![BUILT_IN_RUNTIME.to_owned()],
+            dataplane: args.dataplane.source()?,
         })
         .await
         .context("control cannot start")?;

@@ -52,6 +52,7 @@ use crate::{
     Error,
     config::Config,
     crd::RuntimeSpec,
+    dataplane::Dataplane,
     source::{ActiveMemory, Desired, Notice},
 };
 
@@ -71,6 +72,8 @@ const LOAD_BUDGET: u32 = 5;
 pub enum Event {
     /// The source has read a state.
     Desired(Desired),
+    /// The file of the dataplane configuration has changed, or why what it holds now is not taken.
+    Dataplane(Result<Dataplane, Notice>),
     /// Something happened on the watch of an agent.
     Agent {
         /// Where it was dialled.
@@ -97,6 +100,9 @@ pub struct Core {
     config: Config,
     memory: Arc<dyn ActiveMemory>,
     built_in: BTreeMap<String, RuntimeSpec>,
+    dataplane: Dataplane,
+    /// Why the configuration that should be in force is not.
+    dataplane_trouble: Option<Notice>,
     epoch: u64,
     outside: Box<dyn Outside>,
     /// When it started.
@@ -122,11 +128,12 @@ impl Core {
     /// A core that dials agents by gRPC, and where its events go in.
     pub(crate) fn new(
         config: Config,
+        dataplane: Dataplane,
         memory: Arc<dyn ActiveMemory>,
     ) -> Result<(Self, mpsc::Sender<Event>, mpsc::Receiver<Event>), Error> {
         let (events, inbox) = mpsc::channel(QUEUE);
         let core = Self::over(config, memory, Box::new(Grpc::new(events.clone())))?;
-        Ok((core, events, inbox))
+        Ok((Self { dataplane, ..core }, events, inbox))
     }
 
     /// A core over any I/O. Whoever drives it hands it events by [`Core::handle`], and calls [`Core::evaluate`] within
@@ -145,6 +152,8 @@ impl Core {
             config,
             memory,
             built_in,
+            dataplane: Dataplane::default(),
+            dataplane_trouble: None,
             epoch,
             outside,
             started,
@@ -238,6 +247,19 @@ impl Core {
         let now = self.now();
         match event {
             Event::Desired(desired) => self.desired(&desired),
+            Event::Dataplane(read) => {
+                match read {
+                    Ok(dataplane) => {
+                        tracing::info!(methods = dataplane.rpc_configs.len(), "dataplane configuration taken up");
+                        (self.dataplane, self.dataplane_trouble) = (dataplane, None);
+                    }
+                    Err(notice) => {
+                        tracing::error!(subject = notice.subject, text = notice.text, "dataplane configuration refused");
+                        self.dataplane_trouble = Some(notice);
+                    }
+                }
+                self.dirty = true;
+            }
             Event::Agent { address, heard } => {
                 // Pings and pongs alone change nothing that is derived, unless a lease begins by it.
                 let Some(agent) = self.fleet.agents.get_mut(&address) else { return Ok(()) };

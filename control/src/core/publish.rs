@@ -5,22 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use modelring_proto::v1::{Class, Instance, Model, ModelRef, RingParameters, RpcRule, Tuning, VModel, Version, Wanted};
+use modelring_proto::v1::{Class, Instance, Model, ModelRef, RingParameters, Tuning, VModel, Version, Wanted};
 
 use super::{Core, about_service, catalog::Catalog, proxies::Delta, services::Service, table::Table};
-use crate::{settings::Settings, source::Notice};
+use crate::{dataplane::Dataplane, settings::Settings, source::Notice};
 
 /// Seed and points of all rings: the same in every control, so that a restart moves nothing.
 pub(super) const RING: RingParameters = RingParameters { seed: 0, points: 160 };
-
-/// RPCs that carry the id in their message, as ModelMesh's data plane configuration has them.
-const RPCS: [(&str, &[u32]); 5] = [
-    ("inference.GRPCInferenceService/ModelInfer", &[1]),
-    ("inference.GRPCInferenceService/ModelMetadata", &[1]),
-    ("inference.GRPCInferenceService/ModelStreamInfer", &[1]),
-    ("tensorflow.serving.PredictionService/Predict", &[1, 1]),
-    ("org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions", &[1]),
-];
 
 /// The table in force.
 #[derive(Debug, Default)]
@@ -92,6 +83,7 @@ impl Core {
     /// All that is wrong, for observers.
     pub(super) fn notices(&self, catalog: &Catalog) -> Vec<Notice> {
         let mut notices = catalog.notices.clone();
+        notices.extend(self.dataplane_trouble.clone());
         for (address, agent) in &self.fleet.agents {
             let subject = format!("instance/{address}");
             notices.extend(agent.trouble.clone().map(|text| Notice { subject: subject.clone(), text }));
@@ -131,7 +123,7 @@ impl Core {
             vmodels: Arc::new(vmodels),
             instances: Arc::new(instances),
             wanted: Arc::new(wanted),
-            tuning: tuning(&catalog.settings),
+            tuning: tuning(&catalog.settings, &self.dataplane),
             ring: RING,
             proxies: 0,
             notices: self.notices(catalog).into_iter().map(notice).collect(),
@@ -173,19 +165,14 @@ impl Service {
     }
 }
 
-fn tuning(settings: &Settings) -> Tuning {
+fn tuning(settings: &Settings, dataplane: &Dataplane) -> Tuning {
     let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let rule = |(method, path): &(&str, &[u32])| RpcRule {
-        method: (*method).to_owned(),
-        id_path: path.to_vec(),
-        vmodel: true,
-    };
     Tuning {
         place_timeout_millis: millis(settings.place_timeout),
         drain_timeout_millis: millis(settings.drain_timeout),
         max_message_bytes: settings.max_message_bytes,
-        rpcs: RPCS.iter().map(rule).collect(),
-        allow_other_rpcs: true,
+        rpcs: dataplane.rules(),
+        allow_other_rpcs: Some(dataplane.allow_other_rpcs),
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use modelring_control::{Config, Control, Running, source::InstanceSpec};
+use modelring_control::{Config, Control, Running, dataplane::Source, source::InstanceSpec};
 use modelring_proto::{
     PROTOCOL,
     v1::{
@@ -66,6 +66,7 @@ pub struct Mesh {
     dir: TempDir,
     pub control: Option<Running>,
     instances: Vec<(String, InstanceSpec)>,
+    pub dataplane: Source,
 }
 
 /// A client of the Routes service with its copy of the table.
@@ -107,7 +108,7 @@ impl Mesh {
         }
         let spec = InstanceSpec { runtime: "small".to_owned(), ..InstanceSpec::default() };
         let instances = agents.iter().map(|agent| (agent.address().to_string(), spec.clone())).collect();
-        let mut mesh = Self { dir, control: None, instances };
+        let mut mesh = Self { dir, control: None, instances, dataplane: Source::BuiltIn };
         mesh.restart().await;
         mesh
     }
@@ -121,6 +122,7 @@ impl Mesh {
             namespace: "default".to_owned(),
             instances: self.instances.clone(),
             built_in_runtimes: Vec::new(),
+            dataplane: self.dataplane.clone(),
         };
         self.control = Some(Control::start(config).await.unwrap());
     }

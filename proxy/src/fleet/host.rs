@@ -253,8 +253,9 @@ impl Paths {
         let name: Arc<[u32]> = Arc::from([1]);
         match method.strip_prefix("inference.GRPCInferenceService/") {
             Some("ModelInfer" | "ModelMetadata") => Self { request: name.clone(), response: name },
-            // Its response differs between servers.
-            Some("ModelStreamInfer" | "ModelReady" | "ModelConfig" | "ModelStatistics") => {
+            Some("ModelConfig") => Self { request: name, response: Arc::from([1, 1]) },
+            // The first differs between servers, the second has no name, the third has a list of them.
+            Some("ModelStreamInfer" | "ModelReady" | "ModelStatistics") => {
                 Self { request: name, response: Arc::default() }
             }
             _ => Self::default(),

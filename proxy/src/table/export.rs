@@ -101,7 +101,7 @@ impl Tuning {
             drain_timeout_millis: u64::try_from(self.drain_timeout.as_millis()).unwrap_or(u64::MAX),
             max_message_bytes: self.max_message as u64,
             rpcs: self.rules.to_proto(),
-            allow_other_rpcs: self.rules.allow_other,
+            allow_other_rpcs: Some(self.rules.allow_other),
         }
     }
 }

@@ -26,13 +26,17 @@ pub struct Rule {
 // === impl Rules ===
 
 impl Default for Rules {
-    /// The rules that ModelMesh Serving installs; they hold until control sends others.
+    /// What ModelMesh Serving installs, and the other methods of KServe v2 and Triton that name a model; they hold until
+    /// control sends others.
     fn default() -> Self {
         let rule = |method: &str, path: &[u32]| (method.into(), Rule { path: Arc::from(path), vmodel: true });
         Self {
             by_method: HashMap::from([
                 rule("inference.GRPCInferenceService/ModelInfer", &[1]),
                 rule("inference.GRPCInferenceService/ModelMetadata", &[1]),
+                rule("inference.GRPCInferenceService/ModelStreamInfer", &[1]),
+                rule("inference.GRPCInferenceService/ModelConfig", &[1]),
+                rule("inference.GRPCInferenceService/ModelStatistics", &[1]),
                 rule("tensorflow.serving.PredictionService/Predict", &[1, 1]),
                 rule("org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions", &[1]),
             ]),
@@ -48,13 +52,10 @@ impl Rules {
         self.by_method.get(method)
     }
 
-    /// Rules as control sent them. One without any rule and without leave for others would refuse every call, so it is
-    /// read as "not told".
+    /// Rules as control sent them; `allow_other` not told = the default.
     #[must_use]
-    pub fn from_proto(rpcs: &[v1::RpcRule], allow_other: bool) -> Self {
-        if rpcs.is_empty() && !allow_other {
-            return Self::default();
-        }
+    pub fn from_proto(rpcs: &[v1::RpcRule], allow_other: Option<bool>) -> Self {
+        let Some(allow_other) = allow_other else { return Self::default() };
         let rule = |rpc: &v1::RpcRule| {
             let method = rpc.method.trim_start_matches('/').into();
             (method, Rule { path: Arc::from(&*rpc.id_path), vmodel: rpc.vmodel })

@@ -149,7 +149,7 @@ async fn a_failure_that_the_view_shows_is_answered_without_a_call() {
 #[tokio::test]
 async fn without_an_instance_of_the_class_a_call_waits_for_the_place_budget() {
     let mut change = change(&[]);
-    change.tuning = Some(v1::Tuning { place_timeout_millis: 50, allow_other_rpcs: true, ..Default::default() });
+    change.tuning = Some(v1::Tuning { place_timeout_millis: 50, allow_other_rpcs: Some(true), ..Default::default() });
     let world = World::with(&[], change).await;
     let late = async {
         tokio::task::yield_now().await;

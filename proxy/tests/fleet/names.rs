@@ -120,7 +120,7 @@ async fn methods_that_manage_a_server_and_methods_without_leave_are_not_offered(
     let agent = ScriptedAgent::start("a").await;
     let mut change = change(&[&agent]);
     let rule = v1::RpcRule { method: "a.Service/Permitted".into(), ..Default::default() };
-    change.tuning = Some(v1::Tuning { rpcs: vec![rule], ..Default::default() });
+    change.tuning = Some(v1::Tuning { rpcs: vec![rule], allow_other_rpcs: Some(false), ..Default::default() });
     agent.ready("m");
     let world = World::with(&[&agent], change).await;
     world.usable("m", true).await;
