@@ -9,8 +9,11 @@ use common::{Mesh, Table};
 use modelring_control::dataplane::{Dataplane, Source};
 use modelring_proto::v1::Role;
 
-/// Each method, where it carries the id, whether that names a vmodel; and whether others may be called.
-fn told(table: &Table) -> (Vec<(&str, &[u32], bool)>, Option<bool>) {
+/// A method, where it carries the id, whether that names a vmodel.
+type Rule<'a> = (&'a str, &'a [u32], bool);
+
+/// The rules, and whether other methods may be called.
+fn told(table: &Table) -> (Vec<Rule<'_>>, Option<bool>) {
     let rules = table.tuning.rpcs.iter().map(|rule| (rule.method.as_str(), &rule.id_path[..], rule.vmodel));
     (rules.collect(), table.tuning.allow_other_rpcs)
 }

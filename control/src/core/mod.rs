@@ -247,19 +247,7 @@ impl Core {
         let now = self.now();
         match event {
             Event::Desired(desired) => self.desired(&desired),
-            Event::Dataplane(read) => {
-                match read {
-                    Ok(dataplane) => {
-                        tracing::info!(methods = dataplane.rpc_configs.len(), "dataplane configuration taken up");
-                        (self.dataplane, self.dataplane_trouble) = (dataplane, None);
-                    }
-                    Err(notice) => {
-                        tracing::error!(subject = notice.subject, text = notice.text, "dataplane configuration refused");
-                        self.dataplane_trouble = Some(notice);
-                    }
-                }
-                self.dirty = true;
-            }
+            Event::Dataplane(read) => self.dataplane(read),
             Event::Agent { address, heard } => {
                 // Pings and pongs alone change nothing that is derived, unless a lease begins by it.
                 let Some(agent) = self.fleet.agents.get_mut(&address) else { return Ok(()) };
@@ -274,6 +262,20 @@ impl Core {
             Event::Proxy(message) => self.proxy(now, message)?,
         }
         Ok(())
+    }
+
+    fn dataplane(&mut self, read: Result<Dataplane, Notice>) {
+        match read {
+            Ok(dataplane) => {
+                tracing::info!(methods = dataplane.rpc_configs.len(), "dataplane configuration taken up");
+                (self.dataplane, self.dataplane_trouble) = (dataplane, None);
+            }
+            Err(Notice { subject, text }) => {
+                tracing::error!(subject, text, "dataplane configuration refused");
+                self.dataplane_trouble = Some(Notice { subject, text });
+            }
+        }
+        self.dirty = true;
     }
 
     fn desired(&mut self, desired: &Desired) {
