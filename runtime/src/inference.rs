@@ -46,8 +46,10 @@ impl Inference {
 
     /// One inference. All work with tensors is done on the pool.
     async fn infer(&self, request: ModelInferRequest) -> Result<ModelInferResponse> {
-        let model = self.model(&request.model_name, &request.model_version)?;
-        let servable = model.admit().await?;
+        let stray =
+            |error: &Error| tracing::debug!(model = request.model_name, %error, "call of a model that is not loaded");
+        let model = self.model(&request.model_name, &request.model_version).inspect_err(stray)?;
+        let servable = model.admit().await.inspect_err(stray)?;
         let (name, id) = (request.model_name.clone(), request.id.clone());
         let work = move || {
             let call = decode(&model.signature, request)?;

@@ -77,6 +77,30 @@ impl Folder {
         self.write(&format!("models/{path}"), fs::read(Self::mnist()).expect("the model is there"));
     }
 
+    /// Makes the model of [`crate::fleet::model`] of this number, and an InferenceService of it: whatever it is given,
+    /// zeros are answered by its number + 1 and the negative of that (0 has no sign to be told by).
+    pub fn add_numbered(&self, number: usize) {
+        let name = crate::fleet::model(number);
+        self.add_affine(&format!("affine/{name}.onnx"), number as f32 + 1.0);
+        self.add_isvc(&name, &format!("affine/{name}.onnx"));
+    }
+
+    /// Puts a model at `models/<path>` that answers x W + (number, -number).
+    pub fn add_affine(&self, path: &str, number: f32) {
+        self.write(&format!("models/{path}"), Self::affine(number));
+    }
+
+    /// The bytes of a model that answers x W + (number, -number).
+    #[must_use]
+    pub fn affine(number: f32) -> Vec<u8> {
+        let mut model = fs::read(Self::checkout().join("runtime/tests/data/affine.onnx")).expect("the model is there");
+        let bias = |at: f32| [at.to_le_bytes(), (-at).to_le_bytes()].concat();
+        let before = bias(0.5);
+        let at = model.windows(8).position(|window| window == before).expect("the model has its bias");
+        model[at..at + 8].copy_from_slice(&bias(number));
+        model
+    }
+
     /// Writes `<name>.yaml`: an InferenceService of format onnx at `path` of the storage key.
     pub fn add_isvc(&self, name: &str, path: &str) {
         self.write(&format!("{name}.yaml"), Self::isvc(name, path));

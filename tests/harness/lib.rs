@@ -1,9 +1,11 @@
 //! What the end-to-end tests share: a folder of manifests, a mesh that serves it, clients, the tools of others.
 
 mod client;
+pub mod fleet;
 mod folder;
 mod in_process;
 mod journal;
+mod journal_file;
 mod ledger;
 mod mesh;
 mod process;
@@ -12,9 +14,11 @@ mod tools;
 mod zipf;
 
 pub use client::{Rest, grpc};
+pub use fleet::{Fleet, FleetSetup};
 pub use folder::Folder;
 pub use in_process::{InProcess, Setup};
 pub use journal::{Habits, Journal};
+pub use journal_file::{JournalFile, Life, Lives, ServerSettings, wall};
 pub use ledger::LedgerWatch;
 pub use mesh::{Mesh, Process};
 pub use process::{Up, binary};

@@ -35,7 +35,7 @@ pub fn python_client(script: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("the client prints text")
 }
 
-fn tool(below: &str) -> PathBuf {
+pub(crate) fn tool(below: &str) -> PathBuf {
     let cache = std::env::var("MODELRING_CACHE")
         .map_or_else(|_| Path::new(&std::env::var("HOME").unwrap_or_default()).join(".cache/modelring"), PathBuf::from);
     let path = cache.join(below);

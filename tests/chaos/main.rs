@@ -1,0 +1,7 @@
+//! A mesh of processes whose parts are killed, frozen, stopped, started again and cut off from each other.
+//!
+//! `MODELRING_SOAK=1` runs the long forms (`./dev soak mesh`).
+
+mod cold;
+mod kit;
+mod restarts;
