@@ -3,11 +3,13 @@
 //! | module | does |
 //! |---|---|
 //! | [`http`] | a small server for what kubelet and Prometheus ask |
+//! | [`metrics`] | what Prometheus is told |
 //! | [`prestop`] | holds the containers beside an agent until it has drained |
 //! | [`probes`] | whether the process takes work, and whether its loops turn |
 
 mod error;
 pub mod http;
+pub mod metrics;
 pub mod prestop;
 pub mod probes;
 
