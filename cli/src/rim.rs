@@ -1,9 +1,12 @@
 //! What every process has at its rim: probes, metrics, the end.
 
-use std::{net::SocketAddr, str::FromStr};
+use std::{net::SocketAddr, str::FromStr, sync::Arc};
 
 use anyhow::Result;
-use modelring_process::http::{Routes, Server};
+use modelring_process::{
+    http::{Routes, Server},
+    metrics::{self, Collect, Options, Own},
+};
 
 /// Ports for kubelet and Prometheus. Off where they are not given, so that many processes live on one machine; the
 /// Deployments of a cluster set the environment twins.
@@ -44,6 +47,14 @@ impl Rim {
         }
         Ok(Served(servers))
     }
+}
+
+/// Serves what a process of this name shows, and what it uses; nothing where `MM_METRICS` says so.
+pub(crate) fn metrics(process: &'static str, options: Options, shown: Arc<dyn Collect>) -> Routes {
+    if options.disabled {
+        return Routes::new();
+    }
+    metrics::routes(vec![shown, Arc::new(Own::new(process, options))])
 }
 
 /// The address that was asked for, if one was.

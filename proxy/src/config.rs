@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use modelring_process::metrics::Options;
+
 /// Settings of one proxy process.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -21,6 +23,8 @@ pub struct Config {
     pub drain_delay: Duration,
     /// Which calls are logged (`proxy.accessLog`).
     pub access_log: AccessLog,
+    /// How metrics are shown.
+    pub metrics: Options,
     /// Where the last table is kept over a restart of the container; `None` = nowhere.
     pub state_dir: Option<PathBuf>,
 }

@@ -5,6 +5,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod fleet;
+pub mod metrics;
 pub mod net;
 pub mod policy;
 pub mod rest;

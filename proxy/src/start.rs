@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use modelring_process::{
     http::Routes,
+    metrics::Collect,
     probes::{self, Pulse},
 };
 use tokio::{runtime::Runtime, sync::watch};
@@ -15,6 +16,7 @@ use crate::{
     engine::budget::Budget,
     error::Error,
     fleet::{Fleet, Source},
+    metrics::{Metrics, Shown},
     net::{Server, Services, Settings},
     policy::{self, Mesh},
     rest::handler::Rest,
@@ -36,6 +38,7 @@ pub struct Running {
     /// Where REST is served.
     pub rest_addr: SocketAddr,
     fleet: Arc<Fleet>,
+    metrics: Arc<dyn Collect>,
     server: Server,
     background: Background,
     pulse: Pulse,
@@ -61,7 +64,8 @@ impl Proxy {
         let pulse = Pulse::default();
         background.handle().spawn(pulse.heart("background threads").beat_on());
         let fleet = Fleet::new(clock.clone(), background.handle());
-        let mesh = Mesh::new(fleet.clone(), config.access_log);
+        let metrics = Metrics::new(&config.metrics, config.threads);
+        let mesh = Mesh::new(fleet.clone(), config.access_log, metrics.clone());
         let settings = Settings {
             grpc: config.grpc,
             rest: config.rest,
@@ -70,17 +74,19 @@ impl Proxy {
             grace: GRACE,
             ..Settings::loopback()
         };
+        let budget = Budget::new(config.memory_budget);
         let services = Services {
             local: policy::services(&mesh)?,
-            http: Arc::new(Rest::new(Arc::new(mesh.clone()))),
+            http: Arc::new(Rest::new(Arc::new(mesh.clone())).counting(metrics.clone())),
             policy: Arc::new(mesh),
-            budget: Budget::new(config.memory_budget),
+            budget: budget.clone(),
             clock,
             pulse: pulse.clone(),
         };
         let server = Server::start(&settings, services)?;
+        let metrics = Arc::new(Shown { metrics, fleet: fleet.clone(), budget, loads: server.loads().to_vec() });
         fleet.start(Source { control: config.control, namespace: config.namespace, state_dir: config.state_dir });
-        Ok(Running { grpc_addr: server.grpc(), rest_addr: server.rest(), fleet, server, background, pulse })
+        Ok(Running { grpc_addr: server.grpc(), rest_addr: server.rest(), fleet, metrics, server, background, pulse })
     }
 }
 
@@ -105,6 +111,12 @@ impl Running {
         let fleet = self.fleet.clone();
         let ready = move || if fleet.is_ready() { Ok(()) } else { Err(fleet.why_not_ready()) };
         probes::routes(self.pulse.clone(), ready)
+    }
+
+    /// Its metrics.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<dyn Collect> {
+        self.metrics.clone()
     }
 
     /// What it knows of the mesh.

@@ -91,6 +91,7 @@ impl InProcess {
             memory_budget: 200 << 20,
             drain_delay: Duration::ZERO,
             access_log: AccessLog::Off,
+            metrics: Default::default(),
             state_dir: None,
         })
         .expect("the proxy starts");

@@ -4,13 +4,13 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Result;
 use clap::ValueEnum;
-use modelring_process::http::Routes;
+use modelring_process::metrics::Options;
 use modelring_proxy::{config, start::Proxy};
 
 use super::runtime::threads;
 use crate::{
     args::{Bytes, Seconds},
-    rim::Rim,
+    rim::{self, Rim},
     signal::Stop,
 };
 
@@ -77,6 +77,7 @@ pub(crate) enum AccessLog {
 /// Serves until it is asked to stop.
 pub(crate) async fn run(args: Args) -> Result<()> {
     let mut stop = Stop::listen()?;
+    let options = Options::from_env()?;
     let running = Proxy::start(config::Config {
         grpc: args.grpc,
         rest: args.rest,
@@ -86,10 +87,11 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         memory_budget: args.memory_budget.0,
         drain_delay: args.drain_delay.0,
         access_log: args.access_log.into(),
+        metrics: options.clone(),
         state_dir: args.state_dir,
     })?;
     tracing::info!(grpc = %running.grpc_addr, rest = %running.rest_addr, "proxy is up");
-    let _served = args.rim.serve(running.probes(), Routes::new()).await?;
+    let _served = args.rim.serve(running.probes(), rim::metrics("proxy", options, running.metrics())).await?;
     stop.asked().await;
     stop.orderly(running.shutdown(args.grace.0)).await
 }

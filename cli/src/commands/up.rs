@@ -154,6 +154,7 @@ impl Parts {
             memory_budget: 200 << 20,
             drain_delay: Duration::ZERO,
             access_log: args.access_log.into(),
+            metrics: Default::default(),
             state_dir: None,
         })
         .context("the proxy cannot start")?;

@@ -71,6 +71,12 @@ impl Options {
         Ok(options)
     }
 
+    /// Shown by model, or not.
+    #[must_use]
+    pub fn with_per_model(self, per_model: bool) -> Self {
+        Self { per_model, ..self }
+    }
+
     fn read_metrics(&mut self, text: &str) -> Result<(), String> {
         let (sink, parameters) = text.split_once(':').unwrap_or((text, ""));
         match sink {

@@ -83,7 +83,7 @@ impl Reason {
         }
     }
 
-    /// All reasons.
+    /// All reasons, in their order.
     pub const ALL: [Self; 20] = [
         Self::NM,
         Self::NR,

@@ -86,6 +86,9 @@ impl<'a, P: Policy, C: Client> Drive<'a, P, C> {
             tries: 0,
             took: Duration::ZERO,
             held: Duration::ZERO,
+            served: false,
+            bytes: None,
+            subject: None,
         };
         let story = Story { policy: engine.policy.clone(), clock: engine.clock.clone(), arrived: head.arrived, record };
         let held = engine.budget.share();
@@ -205,6 +208,7 @@ impl<'a, P: Policy, C: Client> Drive<'a, P, C> {
         let deadline = plan.deadline.min(self.head.deadline);
         self.set_alarm(deadline);
         self.story.record.tries += 1;
+        self.story.record.subject = plan.subject;
         let lane = match self.wait(engine.pool.lane(&plan.target)).await? {
             Ok(lane) => lane,
             Err(text) => return self.again(plan.lease, failure::connect(text)),
@@ -248,11 +252,14 @@ impl<'a, P: Policy, C: Client> Drive<'a, P, C> {
             Poll::Ready(Outcome::Stopped(stopped))
         })
         .await;
+        self.story.record.bytes = Some(forward.bytes());
         drop(forward);
         drop(lane);
+        let took = engine.clock.now().since(begun);
+        engine.policy.invoked(&self.head, self.story.record.subject.as_ref(), outcome.code(), took);
         match outcome {
             Outcome::Finished { code } => {
-                engine.policy.answered(&plan.lease, code, engine.clock.now().since(begun));
+                engine.policy.answered(&plan.lease, code, took);
                 Err(End::Done { code })
             }
             Outcome::Failed(failure) => self.again(plan.lease, *failure),
@@ -286,6 +293,7 @@ impl<'a, P: Policy, C: Client> Drive<'a, P, C> {
     }
 
     async fn serve(&mut self) -> Result<End, End> {
+        self.story.record.served = true;
         let call = super::local::Local {
             head: &self.head,
             client: &mut *self.client,

@@ -127,6 +127,11 @@ impl<'a, C: Client> Forward<'a, C> {
         self.up.send_reset(Code::CANCEL);
     }
 
+    /// Bytes of the messages so far, from the caller and from the server.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        (self.request_tail.bytes(), self.response_tail.bytes())
+    }
+
     fn turn(&mut self, cx: &mut Context<'_>) -> Step {
         let mut progress = self.upload(cx)?;
         progress |= self.download(cx)?;
@@ -356,6 +361,18 @@ impl<'a, C: Client> Forward<'a, C> {
 }
 
 // === impl Outcome ===
+
+impl Outcome {
+    /// The gRPC code that it comes down to.
+    pub(super) fn code(&self) -> u32 {
+        match self {
+            Self::Finished { code } => *code,
+            Self::Failed(failure) => failure.answer.code,
+            Self::Stopped(answer) => answer.code,
+            Self::Gone => Reason::CC.codes().0,
+        }
+    }
+}
 
 impl From<Gone> for Outcome {
     fn from(_: Gone) -> Self {

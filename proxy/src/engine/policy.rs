@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use modelring_placement::time::Time;
+use modelring_placement::{id::ModelId, time::Time};
 use tokio_util::sync::CancellationToken;
 
 use super::{answer::Answer, target::Target};
@@ -65,6 +65,15 @@ pub enum Decision<L> {
     Answer(Answer),
 }
 
+/// What a call is about, for those who count by model.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Subject {
+    /// The model.
+    pub model: ModelId,
+    /// The vmodel that was asked for, empty where the model itself was.
+    pub vmodel: Arc<str>,
+}
+
 /// How a call is forwarded.
 pub struct Plan<L> {
     /// The model server.
@@ -86,6 +95,8 @@ pub struct Plan<L> {
     pub max_message: usize,
     /// Time that the call may take in all, from its arrival.
     pub deadline: Time,
+    /// What the call is about, where [`Record::subject`] is to tell it.
+    pub subject: Option<Subject>,
 }
 
 /// How an attempt ended that brought no answer.
@@ -146,6 +157,13 @@ pub struct Record {
     pub took: Duration,
     /// Of that, held.
     pub held: Duration,
+    /// Whether a service of the proxy itself answered.
+    pub served: bool,
+    /// Bytes of the messages that went to the last server tried and came from it, as the two ends sent them; none where
+    /// nothing was sent to a server.
+    pub bytes: Option<(u64, u64)>,
+    /// As the last plan said.
+    pub subject: Option<Subject>,
 }
 
 /// Says where calls go. One value serves all threads.
@@ -168,6 +186,10 @@ pub trait Policy: Send + Sync + 'static {
     fn revoked(&self, lease: &Self::Lease) -> Option<Arc<CancellationToken>> {
         let _ = lease;
         None
+    }
+    /// A call that was sent to a server is over there, with this gRPC code: its own, or that of what ended it.
+    fn invoked(&self, head: &Head, subject: Option<&Subject>, code: u32, took: Duration) {
+        let _ = (head, subject, code, took);
     }
     /// A call is over.
     fn done(&self, record: &Record);

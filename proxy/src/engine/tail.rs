@@ -27,6 +27,7 @@ pub struct Tail {
     suffix: Bytes,
     limit: usize,
     state: State,
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Tail {
     /// Appends `suffix` (may be empty) to each message of at most `limit` bytes.
     #[must_use]
     pub fn new(suffix: Bytes, limit: usize) -> Self {
-        Self { suffix, limit, state: START }
+        Self { suffix, limit, state: START, bytes: 0 }
     }
 
     /// Takes the next piece and puts what may leave into `out`.
@@ -74,6 +75,12 @@ impl Tail {
         Ok(())
     }
 
+    /// Lengths of all messages begun, as they came.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Whether the last message is whole.
     #[must_use]
     pub fn is_whole(&self) -> bool {
@@ -88,6 +95,7 @@ impl Tail {
         let Some(grown) = u32::try_from(grown).ok().filter(|_| left <= self.limit) else {
             return Err(TooLarge { length: left, limit: self.limit });
         };
+        self.bytes += left as u64;
         let mut prefix = BytesMut::with_capacity(PREFIX);
         prefix.put_u8(flag);
         prefix.put_u32(grown);

@@ -22,7 +22,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -31,6 +31,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use modelring_placement::{
     id::{InstanceId, ModelId, WatcherId},
     loadtime::LoadTimes,
+    time::Time,
 };
 use modelring_proto::{PROTOCOL, v1};
 use parking_lot::Mutex;
@@ -78,6 +79,10 @@ pub struct Fleet {
     version: signal::Sender<store::Seen>,
     peers: ArcSwap<BTreeMap<InstanceId, Arc<Peer>>>,
     load_times: Mutex<LoadTimes>,
+    /// Whether control is connected.
+    connected: AtomicBool,
+    /// When the table in force was taken, nanoseconds.
+    installed_at: AtomicU64,
     waited: AtomicBool,
     ending: AtomicBool,
     ready: signal::Sender<bool>,
@@ -115,6 +120,8 @@ impl Fleet {
             version: signal::Sender::new(None),
             peers: ArcSwap::default(),
             load_times: Mutex::default(),
+            connected: AtomicBool::new(false),
+            installed_at: AtomicU64::new(0),
             waited: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             ready: signal::Sender::new(false),
@@ -164,6 +171,18 @@ impl Fleet {
         self.ready.subscribe()
     }
 
+    /// Whether control is connected now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// When the table in force was taken.
+    #[must_use]
+    pub fn installed_at(&self) -> Time {
+        Time::from_nanos(self.installed_at.load(Ordering::Relaxed))
+    }
+
     /// A listed instance.
     #[must_use]
     pub fn peer(&self, id: &str) -> Option<Arc<Peer>> {
@@ -198,6 +217,7 @@ impl Fleet {
         let version = table.version;
         self.peers.store(Arc::new(peers));
         self.table.store(Some(table));
+        self.installed_at.store(self.clock.now().as_nanos(), Ordering::Relaxed);
         let peers = self.peers.load();
         peers.values().for_each(|peer| peer.share_among(self.proxies()));
         before.values().filter(|peer| !peers.get(&peer.listed.id).is_some_and(|now| Arc::ptr_eq(now, peer))).for_each(

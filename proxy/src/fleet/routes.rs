@@ -2,7 +2,10 @@
 //!
 //! When control is away everything goes on from the last table; this task alone minds, and dials again.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use modelring_proto::{
     PROTOCOL,
@@ -51,6 +54,7 @@ pub(super) async fn run(fleet: Arc<Fleet>, control: String, namespace: String) {
     let mut said = String::new();
     loop {
         let Err(ended) = connected(&fleet, &control, &namespace, &mut backoff).await;
+        fleet.connected.store(false, Ordering::Relaxed);
         let why = ended.to_string();
         if why != said {
             tracing::warn!(control, error = %why, "watch of control ended, the last table stays in force");
@@ -78,6 +82,7 @@ async fn connected(
     send(&out, Message::Hello(hello)).await?;
     let mut client = RoutesClient::new(channel).max_decoding_message_size(LARGEST);
     let mut updates = client.watch(ReceiverStream::new(messages)).await?.into_inner();
+    fleet.connected.store(true, Ordering::Relaxed);
     tracing::info!(control, "watching control");
 
     let mut inbox = Inbox::default();

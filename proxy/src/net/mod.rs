@@ -27,6 +27,7 @@ use tokio::{sync::watch, time::Instant};
 use tonic::service::Routes;
 
 use self::http::HttpHandler;
+pub(crate) use self::thread::Load;
 use crate::{
     clock::Clock,
     config::Config,
@@ -94,6 +95,7 @@ pub struct Server {
     rest: SocketAddr,
     phase: watch::Sender<Phase>,
     threads: Vec<thread::Thread>,
+    loads: Vec<Arc<Load>>,
     drain_delay: Duration,
     grace: Duration,
 }
@@ -151,9 +153,10 @@ impl Server {
             .map(|number| thread::Thread::relay(number, settings, services.clone(), watching.clone()))
             .collect::<io::Result<Vec<_>>>()?;
         let (doors, mut threads): (Vec<_>, Vec<_>) = relays.into_iter().unzip();
+        let loads = doors.iter().map(|door| door.load().clone()).collect();
         threads.push(listen::start(listeners, doors, watching, services.pulse.heart("accept thread"))?);
         tracing::info!(%grpc, %rest, threads = threads.len() - 1, "listening");
-        Ok(Self { grpc, rest, phase, threads, drain_delay: settings.drain_delay, grace: settings.grace })
+        Ok(Self { grpc, rest, phase, threads, loads, drain_delay: settings.drain_delay, grace: settings.grace })
     }
 
     /// Where gRPC is served.
@@ -166,6 +169,11 @@ impl Server {
     #[must_use]
     pub fn rest(&self) -> SocketAddr {
         self.rest
+    }
+
+    /// What each thread has to do.
+    pub(crate) fn loads(&self) -> &[Arc<Load>] {
+        &self.loads
     }
 
     /// How long calls may take to finish at the end, in place of [`Settings::grace`].

@@ -43,7 +43,7 @@ pub(super) struct Door {
 
 /// What a thread has to do at this moment.
 #[derive(Debug, Default)]
-struct Load {
+pub(crate) struct Load {
     connections: AtomicUsize,
     streams: AtomicUsize,
 }
@@ -183,15 +183,33 @@ impl Drop for Counted {
     }
 }
 
+// === impl Load ===
+
+impl Load {
+    /// Connections of callers.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Calls in flight.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
+}
+
 // === impl Door ===
 
 impl Door {
+    pub(super) fn load(&self) -> &Arc<Load> {
+        &self.load
+    }
+
     pub(super) fn connections(&self) -> usize {
-        self.load.connections.load(Ordering::Relaxed)
+        self.load.connections()
     }
 
     pub(super) fn streams(&self) -> usize {
-        self.load.streams.load(Ordering::Relaxed)
+        self.load.streams()
     }
 
     /// False if the thread does not keep up.

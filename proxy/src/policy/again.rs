@@ -80,6 +80,7 @@ impl Mesh {
             Verdict::Unwritten => self.place(call, now),
             Verdict::Denied => match copy.deny() {
                 Some(missing) => {
+                    self.0.metrics.denied();
                     tracing::warn!(model = %copy.model, instance = %copy.host.id, "model server denies a model that should be ready");
                     if let Some(peer) = self.0.fleet.peer(copy.host.id.as_str()) {
                         peer.missing(missing);
@@ -108,8 +109,10 @@ impl Mesh {
             return Decision::Answer(final_answer(attempt, false));
         }
         if !self.0.retries.retry(now) {
+            self.0.metrics.retry_refused();
             return Decision::Answer(final_answer(attempt, true));
         }
+        self.0.metrics.retry(attempt.cause);
         match (other, patience) {
             (Choice::Forward(plan), _) => Decision::Forward(*plan),
             (_, patience) => {

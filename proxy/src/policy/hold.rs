@@ -16,15 +16,26 @@ use crate::{
         policy::Decision,
     },
     fleet::{Copy, Fleet, Phase, Waiter},
+    metrics::{For, Metrics, Waiting},
 };
 
 /// How long a call waits before it looks again after a ready copy was gone when it came.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// Tells control how long a call was held, however that ended.
+/// Tells control how long a call was held, however that ended, and counts it.
 struct Held<'a> {
     fleet: &'a Fleet,
+    metrics: &'a Metrics,
+    _waiting: Waiting,
     model: &'a ModelId,
+    since: Time,
+}
+
+/// Counts how long a call waited for its turn, however that ended.
+struct Turn<'a> {
+    fleet: &'a Fleet,
+    metrics: &'a Metrics,
+    _waiting: Waiting,
     since: Time,
 }
 
@@ -32,7 +43,14 @@ struct Held<'a> {
 pub(super) async fn hold(mesh: Mesh, call: Call) -> Decision<Lease> {
     let fleet = mesh.0.fleet.clone();
     let now = fleet.clock.now();
-    let _held = Held { fleet: &fleet, model: call.model.id(), since: now };
+    let metrics = mesh.0.metrics.clone();
+    let _held = Held {
+        fleet: &fleet,
+        metrics: &metrics,
+        _waiting: metrics.waiting(For::Load),
+        model: call.model.id(),
+        since: now,
+    };
     let mut budgets = Budgets::new(now, call.deadline, call.table.tuning.place_timeout);
     let mut first = true;
     loop {
@@ -67,6 +85,9 @@ pub(super) async fn queue(mesh: Mesh, call: Call, copy: Arc<Copy>) -> Decision<L
     let fleet = mesh.0.fleet.clone();
     fleet.saturated.notify_one();
     let line = copy.queue();
+    let metrics = mesh.0.metrics.clone();
+    let _turn =
+        Turn { fleet: &fleet, metrics: &metrics, _waiting: metrics.waiting(For::Turn), since: fleet.clock.now() };
     loop {
         let mut turn = pin!(line.turn());
         turn.as_mut().enable();
@@ -140,8 +161,16 @@ fn answer(ending: Ending) -> Answer {
     Answer { retry_after: ending.retry_after.or(answer.retry_after), ..answer }
 }
 
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.metrics.waited(For::Turn, self.fleet.clock.now().since(self.since));
+    }
+}
+
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.fleet.holds.held(self.model, self.fleet.clock.now().since(self.since));
+        let took = self.fleet.clock.now().since(self.since);
+        self.fleet.holds.held(self.model, took);
+        self.metrics.waited(For::Load, took);
     }
 }

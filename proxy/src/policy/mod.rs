@@ -33,9 +33,10 @@ use crate::{
     config::AccessLog,
     engine::{
         answer::{Answer, Reason},
-        policy::{Attempt, Decision, First, Head, Plan, Policy, Record},
+        policy::{Attempt, Decision, First, Head, Plan, Policy, Record, Subject},
     },
     fleet::{Copy, Entry, Fleet, InFlight, Serving},
+    metrics::Metrics,
     table::{Model, Table, VModel},
 };
 use method::Answerer;
@@ -48,6 +49,7 @@ struct Inner {
     fleet: Arc<Fleet>,
     retries: RetryBudget,
     access_log: AccessLog,
+    metrics: Arc<Metrics>,
 }
 
 /// What a call is, from its first look at the table to its end.
@@ -85,10 +87,10 @@ enum Choice {
 // === impl Mesh ===
 
 impl Mesh {
-    /// A policy over this fleet.
+    /// A policy over this fleet, which counts its calls in `metrics`.
     #[must_use]
-    pub fn new(fleet: Arc<Fleet>, access_log: AccessLog) -> Self {
-        Self(Arc::new(Inner { fleet, retries: RetryBudget::new(), access_log }))
+    pub fn new(fleet: Arc<Fleet>, access_log: AccessLog, metrics: Arc<Metrics>) -> Self {
+        Self(Arc::new(Inner { fleet, retries: RetryBudget::new(), access_log, metrics }))
     }
 
     fn now(&self) -> Time {
@@ -156,7 +158,7 @@ impl Mesh {
                 return Choice::None;
             };
             match copy.enter(now, in_line) {
-                Entry::In(in_flight) => match plan::plan(call, in_flight) {
+                Entry::In(in_flight) => match plan::plan(call, in_flight, self.0.metrics.by_model()) {
                     Some(Ok(plan)) => return Choice::Forward(Box::new(plan)),
                     Some(Err(answer)) => return Choice::Answer(answer),
                     None => {}
@@ -227,7 +229,12 @@ impl Policy for Mesh {
         Some(lease.in_flight.revoked().clone())
     }
 
+    fn invoked(&self, head: &Head, subject: Option<&Subject>, code: u32, took: Duration) {
+        self.0.metrics.invoked(&head.path, subject, code, took);
+    }
+
     fn done(&self, record: &Record) {
+        self.0.metrics.call(record);
         log::call(self.0.access_log, record);
     }
 }

@@ -8,7 +8,7 @@ use super::{Call, Lease, method::is_unary, name::binary, not_permitted, tail::ta
 use crate::{
     engine::{
         answer::{Answer, Reason},
-        policy::Plan,
+        policy::{Plan, Subject},
     },
     fleet::InFlight,
 };
@@ -16,8 +16,8 @@ use crate::{
 const MODEL_ID: HeaderName = HeaderName::from_static("mm-model-id");
 const MODEL_ID_BIN: HeaderName = HeaderName::from_static("mm-model-id-bin");
 
-/// The plan, or what the caller is told; `None` where the instance has another boot by now.
-pub(super) fn plan(call: &Call, in_flight: InFlight) -> Option<Result<Plan<Lease>, Answer>> {
+/// The plan (`by_model`: with its subject), or what the caller is told; `None` where the instance has another boot by now.
+pub(super) fn plan(call: &Call, in_flight: InFlight, by_model: bool) -> Option<Result<Plan<Lease>, Answer>> {
     let copy = in_flight.copy();
     let serving = copy.host.serving().filter(|serving| serving.boot == copy.boot)?;
     let Some(target) = serving.target().cloned() else {
@@ -37,6 +37,10 @@ pub(super) fn plan(call: &Call, in_flight: InFlight) -> Option<Result<Plan<Lease
         unary: is_unary(method),
         max_message: call.table.tuning.max_message,
         deadline: call.deadline,
+        subject: by_model.then(|| Subject {
+            model: call.model.id().clone(),
+            vmodel: if renamed { call.asked.clone() } else { Arc::from("") },
+        }),
         lease: Lease { call: call.clone(), serving: Arc::clone(&serving), in_flight },
     }))
 }

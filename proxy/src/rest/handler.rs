@@ -1,6 +1,6 @@
 //! The way of a REST call: read, decode, call as gRPC, encode.
 
-use std::{mem, net::IpAddr, num::NonZero, sync::Arc, thread};
+use std::{cell::Cell, mem, net::IpAddr, num::NonZero, sync::Arc, thread};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -23,6 +23,7 @@ use crate::{
         call::{Call, CallAnswer, Caller, Local},
         policy::Head,
     },
+    metrics::Metrics,
     net::http::{Body, Collected, HttpHandler, HttpRequest, HttpResponse},
 };
 
@@ -57,12 +58,16 @@ pub struct Rest {
     metadata: Arc<str>,
     /// How many large bodies are translated at a time: as many as there are CPUs.
     translators: Arc<Semaphore>,
+    /// Where answers are counted.
+    metrics: Option<Arc<Metrics>>,
 }
 
 /// One REST call.
 struct Exchange<'a> {
     rest: &'a Rest,
     calls: &'a dyn Caller,
+    /// Set when what the caller is told was counted as the end of a call.
+    counted: &'a Cell<bool>,
     arrived: Time,
     deadline: Time,
     limit: usize,
@@ -82,15 +87,34 @@ impl Rest {
             infer: "/inference.GRPCInferenceService/ModelInfer".into(),
             metadata: "/inference.GRPCInferenceService/ModelMetadata".into(),
             translators: Arc::new(Semaphore::new(thread::available_parallelism().map_or(1, NonZero::get))),
+            metrics: None,
         }
     }
 
-    async fn answer(&self, request: HttpRequest, calls: &dyn Caller) -> Result<HttpResponse, Answer> {
+    /// Counts its own answers there; those of calls are counted as such.
+    #[must_use]
+    pub fn counting(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics: Some(metrics), ..self }
+    }
+
+    fn refuse(&self, answer: &Answer, counted: bool) -> HttpResponse {
+        if let (Some(metrics), Some(reason), false) = (&self.metrics, answer.reason, counted) {
+            metrics.answered(reason, answer.code);
+        }
+        refusal(answer)
+    }
+
+    async fn answer(
+        &self,
+        request: HttpRequest,
+        calls: &dyn Caller,
+        counted: &Cell<bool>,
+    ) -> Result<HttpResponse, Answer> {
         let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
         let route = match route(&request.method, target) {
             Ok(route) => route,
             Err(stray) => {
-                let mut response = refusal(&stray.answer());
+                let mut response = self.refuse(&stray.answer(), false);
                 response.headers.extend(stray.headers());
                 return Ok(response);
             }
@@ -105,12 +129,12 @@ impl Rest {
                 Ok(json(metadata::ready(Some(&model.name))))
             }
             Route::Metadata(model) => {
-                let exchange = Exchange::new(self, calls, request.headers, request.peer)?;
+                let exchange = Exchange::new(self, calls, counted, request.headers, request.peer)?;
                 let (message, answer) = exchange.model_metadata(&model).await?;
                 Ok(exchange.respond(answer, metadata::model(&message), JSON))
             }
             Route::Infer(model) => {
-                Exchange::new(self, calls, request.headers, request.peer)?.infer(&model, request.body).await
+                Exchange::new(self, calls, counted, request.headers, request.peer)?.infer(&model, request.body).await
             }
         }
     }
@@ -118,19 +142,29 @@ impl Rest {
 
 impl HttpHandler for Rest {
     fn handle<'a>(&'a self, request: HttpRequest, calls: &'a dyn Caller) -> Local<'a, HttpResponse> {
-        Box::pin(async move { self.answer(request, calls).await.unwrap_or_else(|answer| refusal(&answer)) })
+        Box::pin(async move {
+            let counted = Cell::new(false);
+            let answered = self.answer(request, calls, &counted).await;
+            answered.unwrap_or_else(|answer| self.refuse(&answer, counted.get()))
+        })
     }
 }
 
 // === impl Exchange ===
 
 impl<'a> Exchange<'a> {
-    fn new(rest: &'a Rest, calls: &'a dyn Caller, request: HeaderMap, peer: Option<IpAddr>) -> Result<Self, Answer> {
+    fn new(
+        rest: &'a Rest,
+        calls: &'a dyn Caller,
+        counted: &'a Cell<bool>,
+        request: HeaderMap,
+        peer: Option<IpAddr>,
+    ) -> Result<Self, Answer> {
         let arrived = calls.now();
         let deadline = headers::timeout(&request)?.map_or(Time::NEVER, |timeout| arrived + timeout);
         let metadata = headers::to_metadata(&request, peer)?;
         let limit = rest.readiness.max_message();
-        Ok(Self { rest, calls, arrived, deadline, limit, request, metadata })
+        Ok(Self { rest, calls, counted, arrived, deadline, limit, request, metadata })
     }
 
     async fn infer(&self, model: &Model, body: Body) -> Result<HttpResponse, Answer> {
@@ -195,7 +229,9 @@ impl<'a> Exchange<'a> {
             noted: crate::engine::policy::Noted::new(),
         };
         let name = Some(Bytes::copy_from_slice(model.name.as_bytes()));
-        self.calls.call(Call { head, name, message }).await
+        let answer = self.calls.call(Call { head, name, message }).await;
+        self.counted.set(answer.is_err());
+        answer
     }
 
     /// The answer of a model in the form that the caller wants.

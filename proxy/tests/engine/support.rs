@@ -94,6 +94,7 @@ impl ByName {
             unary,
             max_message: 16 << 20,
             deadline: Time::NEVER,
+            subject: None,
         })
     }
 

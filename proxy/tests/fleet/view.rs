@@ -149,7 +149,11 @@ async fn readiness_waits_for_every_listed_agent() {
 async fn without_a_table_a_call_is_told_so() {
     let (clock, _) = modelring_proxy::clock::Clock::manual(modelring_placement::time::Time::ZERO);
     let fleet = modelring_proxy::fleet::Fleet::new(clock, tokio::runtime::Handle::current());
-    let mesh = modelring_proxy::policy::Mesh::new(fleet, modelring_proxy::config::AccessLog::Off);
+    let mesh = modelring_proxy::policy::Mesh::new(
+        fleet,
+        modelring_proxy::config::AccessLog::Off,
+        modelring_proxy::metrics::Metrics::new(&Default::default(), 1),
+    );
     let First::Decide(decision @ Decision::Answer(_)) = mesh.head(&head(INFER, &[])) else { panic!("no answer") };
     let (reason, code, _) = settle(decision).await.answer();
     assert_eq!((reason, code), (Some(Reason::TB), 14));

@@ -45,6 +45,7 @@ async fn whole() -> Whole {
         memory_budget: 64 << 20,
         drain_delay: Duration::ZERO,
         access_log: AccessLog::Off,
+        metrics: Default::default(),
         state_dir: None,
     })
     .expect("a proxy");

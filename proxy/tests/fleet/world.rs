@@ -48,7 +48,8 @@ impl World {
     pub(crate) async fn with(agents: &[&ScriptedAgent], change: v1::TableChange) -> Self {
         let (clock, hand) = Clock::manual(Time::from_millis(1_000_000));
         let fleet = Fleet::new(clock, Handle::current());
-        let mesh = Mesh::new(fleet.clone(), AccessLog::Off);
+        let mesh =
+            Mesh::new(fleet.clone(), AccessLog::Off, modelring_proxy::metrics::Metrics::new(&Default::default(), 1));
         let mut world = Self { fleet, mesh, hand, version: 0 };
         world.install(change);
         for agent in agents {
