@@ -44,8 +44,10 @@ struct Shard {
     /// By method and code, made when the first call of both ends.
     series: Box<[OnceLock<Box<Series>>]>,
     /// The same by model, where that is asked for.
-    by_model: Mutex<HashMap<Subject, BTreeMap<(Method, usize), Series>>>,
+    by_model: Mutex<ByModel>,
 }
+
+type ByModel = HashMap<Subject, BTreeMap<(Method, usize), Series>>;
 
 /// Calls of one method that ended with one code.
 #[derive(Debug)]

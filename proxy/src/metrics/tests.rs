@@ -111,7 +111,7 @@ fn by_model_calls_carry_both_ids_and_further_models_share_a_label() {
     assert!(models.contains("_other") && models.len() < 2_100, "{}", models.len());
 }
 
-/// In an optimised build this takes some 20 ns; the bound is for an unoptimised one on a busy machine.
+/// The bound is for an unoptimised build on a busy machine.
 #[test]
 fn counting_a_call_is_cheap() {
     const CALLS: u32 = 100_000;
