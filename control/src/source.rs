@@ -65,8 +65,10 @@ pub trait Source: Send + 'static {
 pub trait ActiveMemory: Send + Sync {
     /// All records, read at start.
     fn read(&self) -> Result<BTreeMap<String, ActiveRecord>, crate::Error>;
-    /// Writes one record; called before the table changes.
-    fn write(&self, name: &str, record: &ActiveRecord) -> Result<(), crate::Error>;
+    /// Writes one record; called before the table changes. Compare-and-swap: where a control of a higher epoch than the
+    /// record's has taken over nothing is written ([`crate::Error::Superseded`]). `replaces`: there is a record already, and
+    /// losing this one to a crash of the machine would bring back what it replaces.
+    fn write(&self, name: &str, record: &ActiveRecord, replaces: bool) -> Result<(), crate::Error>;
     /// Removes the record of a vmodel that is no more.
     fn remove(&self, name: &str) -> Result<(), crate::Error>;
     /// The last epoch taken, 0 if none.
@@ -83,6 +85,9 @@ pub struct ActiveRecord {
     /// While a change is on: the one before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<KeptModel>,
+    /// Id of the model for which room was made in vain: it is not tried again until the spec or the Secret changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried: Option<String>,
     /// Epoch of the control that wrote it.
     pub epoch: u64,
 }

@@ -276,6 +276,36 @@ async fn a_control_that_hears_of_a_lost_epoch_starts_over_above_it_and_one_that_
 }
 
 #[tokio::test]
+async fn of_two_controls_over_one_folder_the_older_ends() {
+    let mut mesh = Mesh::start(&[("a.yaml", &service("a", "p"))]).await;
+    let newer = modelring_control::Control::start(mesh.config()).await.unwrap();
+    let error = mesh.control.as_mut().unwrap().failed().await;
+    assert!(matches!(error, modelring_control::Error::Superseded { .. }), "{error}");
+    mesh.stop().await;
+    let written = fs::read_to_string(mesh.file(".modelring/control")).unwrap();
+    assert_eq!(written, newer.addr().to_string(), "the address is that of the newer one");
+    newer.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_list_of_objects_is_read_as_kubectl_prints_it() {
+    let item = |text: &str| -> serde_json::Value { serde_saphyr::from_str(text).unwrap() };
+    let broken = service("c", "p").replace("        name: onnx\n", "        nome: onnx\n");
+    let items = [item(&service("a", "one")), item(&service("b", "two")), item(&broken)];
+    let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items});
+    let mesh = Mesh::start(&[("list.json", &serde_json::to_string_pretty(&list).unwrap())]).await;
+    let mut client = mesh.client(Role::Observer).await;
+    let table = client.until("the table", |table| table.vmodels.len() == 2).await;
+    assert_eq!((table.active_path("a"), table.active_path("b")), (Some("one"), Some("two")));
+    assert!(
+        table.notices.iter().any(|notice| notice.subject.starts_with("list.json:") && notice.text.contains("name"))
+    );
+    let empty = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": []});
+    mesh.write("list.json", &empty.to_string());
+    client.until("an emptied list", |table| table.vmodels.is_empty() && table.notices.is_empty()).await;
+}
+
+#[tokio::test]
 async fn a_wrong_hello_is_refused_with_the_reason() {
     let mesh = Mesh::start(&[]).await;
     let address = mesh.control.as_ref().unwrap().addr().to_string();

@@ -185,7 +185,7 @@ async fn without_space_the_only_copy_makes_room_after_the_load_timeout_once_the_
 #[tokio::test]
 async fn room_that_was_made_in_vain_brings_the_old_model_back() {
     let agent = FakeAgent::start("i1").await;
-    let mesh = Mesh::start_with(&[("a.yaml", &service("a", "one"))], &[&agent]).await;
+    let mut mesh = Mesh::start_with(&[("a.yaml", &service("a", "one"))], &[&agent]).await;
     let mut client = mesh.client(Role::Observer).await;
     let old = ready(&mut client, &agent, "a").await;
     let kept = old.clone();
@@ -199,7 +199,94 @@ async fn room_that_was_made_in_vain_brings_the_old_model_back() {
     client.until("the way back", |table| table.vmodels["a"].active == old).await;
     eventually("the old model is loaded again", || agent.is_ready(&old)).await;
     client.until("the notice", |table| table.notes("InferenceService/a", "broken bytes")).await;
-    assert_eq!(record(&mesh, "a"), (old, None));
+    assert_eq!(record(&mesh, "a"), (old.clone(), None));
+
+    let new = agent.asked().iter().find(|asked| !asked.replaces.is_empty()).unwrap().model.clone().unwrap().id;
+    mesh.restart().await;
+    agent.set(&new, State::Gone);
+    let (made, asked) = (replacing(&agent), agent.asked().len());
+    // It is asked for once a second; the load timeout is 1 s.
+    eventually("the new one goes on being asked for", || agent.asked().len() >= asked + 4).await;
+    assert!(agent.is_ready(&old));
+    assert_eq!(replacing(&agent), made, "room is made once per spec, also over a restart");
+}
+
+/// How often a load was asked for in place of another copy.
+fn replacing(agent: &FakeAgent) -> usize {
+    agent.asked().iter().filter(|asked| !asked.replaces.is_empty()).count()
+}
+
+#[tokio::test]
+async fn nothing_is_switched_while_an_instance_of_the_class_is_unknown() {
+    let (one, two) = (FakeAgent::start("i1").await, FakeAgent::start("i2").await);
+    let mesh = Mesh::start_with(&[("a.yaml", &service("a", "one"))], &[&one, &two]).await;
+    let mut client = mesh.client(Role::Observer).await;
+    client.until("both instances", |table| table.instances.len() == 2).await;
+    let old = client.active("a").to_owned();
+    eventually("the first copy", || one.is_ready(&old) || two.is_ready(&old)).await;
+    let (holder, other) = if one.is_ready(&old) { (&one, &two) } else { (&two, &one) };
+    [holder, other].iter().for_each(|agent| agent.script(|_| Outcome::Hangs));
+    holder.hide(true);
+    mesh.write("a.yaml", &service("a", "two"));
+    client.until("the target", |table| !table.vmodels["a"].target.is_empty()).await;
+    let new = client.table.vmodels["a"].target.clone();
+    let subject = format!("instance/{}", holder.address());
+    client.until("the notice", |table| table.notes("InferenceService/a", "is not known what")).await;
+    client.until("its cause", |table| table.notes(&subject, "does not answer")).await;
+    other.set(&new, State::Ready);
+    mesh.write("b.yaml", &service("b", "p"));
+    client.until("a later table", |table| table.vmodels.contains_key("b")).await;
+    assert_eq!(client.active("a"), old, "though the new one is ready and the old one is not seen");
+    holder.hide(false);
+    client.until("the switch", |table| table.vmodels["a"].active == new).await;
+}
+
+#[tokio::test]
+async fn the_first_table_waits_five_seconds_for_an_agent_and_what_that_tells_later_is_not_called_surplus() {
+    let (one, late) = (FakeAgent::start("i1").await, FakeAgent::start("i2").await);
+    let probe = Mesh::start(&[("a.yaml", &service("a", "p"))]).await;
+    let mut client = probe.client(Role::Proxy).await;
+    client.until("the id", |table| table.vmodels.contains_key("a")).await;
+    let model = client.active("a").to_owned();
+    one.set(&model, State::Ready);
+    late.set(&model, State::Ready);
+    late.hide(true);
+    let began = std::time::Instant::now();
+    let mesh = Mesh::start_with(&[("a.yaml", &service("a", "p"))], &[&one, &late]).await;
+    let mut client = mesh.client(Role::Proxy).await;
+    client.until("the table", |table| table.vmodels.contains_key("a")).await;
+    assert!(began.elapsed() >= std::time::Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(client.table.wanted[&model], 1, "as many as are ready");
+    late.hide(false);
+    client.until("both are wanted", |table| table.wanted[&model] == 2).await;
+    eventually("both have hints", || one.hints().epoch > 0 && late.hints().epoch > 0).await;
+    assert!(one.hints().surplus.is_empty() && late.hints().surplus.is_empty());
+}
+
+#[tokio::test]
+async fn a_canary_takes_its_percentage_once_it_is_ready_and_goes_through_when_the_percentage_is_removed() {
+    let agent = FakeAgent::start("i1").await;
+    let mesh = Mesh::start_with(&[("a.yaml", &service("a", "one"))], &[&agent]).await;
+    let mut client = mesh.client(Role::Proxy).await;
+    let old = ready(&mut client, &agent, "a").await;
+    agent.script(|_| Outcome::Hangs);
+    let canary = |percent: i64| {
+        service("a", "two").replace("  predictor:", &format!("  predictor:\n    canaryTrafficPercent: {percent}"))
+    };
+    mesh.write("a.yaml", &canary(20));
+    client.until("the target", |table| !table.vmodels["a"].target.is_empty()).await;
+    let new = client.table.vmodels["a"].target.clone();
+    assert_eq!(client.table.vmodels["a"].target_weight, 0, "nobody is sent to what is not ready");
+    agent.set(&new, State::Ready);
+    client.until("its share", |table| table.vmodels["a"].target_weight == 20).await;
+    assert_eq!(client.active("a"), old);
+    mesh.write("a.yaml", &canary(0));
+    client.until("all to the old one", |table| table.vmodels["a"].target_weight == 0).await;
+    assert_eq!((client.active("a"), record(&mesh, "a")), (&*old, (old.clone(), None)));
+    mesh.write("a.yaml", &canary(100));
+    client
+        .until("the promotion", |table| table.vmodels["a"].active == new && table.vmodels["a"].target.is_empty())
+        .await;
 }
 
 #[tokio::test]

@@ -86,12 +86,9 @@ pub fn want(limits: Limits, demand: u32, first: bool) -> u32 {
 // === impl Demand ===
 
 impl Demand {
-    /// Demand that begins with the copies that were found: none of them is surplus for [`HOLD`].
-    #[must_use]
-    pub fn found(now: Time, ready: u32) -> Self {
-        let mut demand = Self::default();
-        demand.raise(now, ready, HOLD);
-        demand
+    /// So many copies were found at a start: none of them is surplus until then.
+    pub fn found(&mut self, now: Time, ready: u32, until: Time) {
+        self.raise(now, ready, until.since(now));
     }
 
     /// Takes in what a proxy said of one copy.
@@ -247,8 +244,11 @@ mod tests {
     }
 
     #[test]
-    fn copies_that_are_found_at_a_start_are_no_surplus_for_five_minutes() {
-        let found = Demand::found(at(0), 3);
+    fn copies_that_are_found_at_a_start_are_no_surplus_until_its_time_is_over() {
+        let mut found = Demand::default();
+        found.found(at(0), 2, at(300));
+        found.found(at(7), 3, at(300));
+        found.found(at(8), 1, at(300));
         assert_eq!((found.copies(at(299)), found.copies(at(300))), (3, 0));
         assert!(found.is_over(at(300)));
     }

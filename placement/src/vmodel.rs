@@ -31,6 +31,8 @@ pub struct VModel {
     phase: Phase,
     /// The active model was taken back after its place was given away: until this update is over it is to have a copy.
     restoring: bool,
+    /// The model for which room was made in vain. It is prepared on, and no room is made for it again.
+    tried: Option<ModelId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +97,8 @@ pub struct Facts<'a> {
     pub place: Option<&'a InstanceId>,
     /// Whether all connected proxies have acknowledged the last change of this vmodel.
     pub acknowledged: bool,
+    /// A canary is on: the wanted model gets a share of the calls, and the active one stays until that is over.
+    pub canary: bool,
     /// What came of the last [`Order::MakeRoom`]: whether the model is loaded; `None` until it is over.
     pub room: Option<bool>,
 }
@@ -119,20 +123,28 @@ impl VModel {
     /// A vmodel that is seen for the first time.
     #[must_use]
     pub fn new(active: ModelId) -> Self {
-        Self { active, before: None, phase: Phase::Steady, restoring: false }
+        Self { active, before: None, phase: Phase::Steady, restoring: false, tried: None }
     }
 
     /// A vmodel as a control before this one left it. With a `before`, the one of both is taken that is ready: `active`, else
     /// `before` if that is ready or not all is known, else `active`.
     #[must_use]
-    pub fn restarted(now: Time, active: ModelId, before: Option<ModelId>, facts: Restart) -> Self {
+    pub fn restarted(
+        now: Time,
+        active: ModelId,
+        before: Option<ModelId>,
+        tried: Option<ModelId>,
+        facts: Restart,
+    ) -> Self {
         match before {
-            Some(before) if !facts.active_ready && (facts.before_ready || facts.unknown) => Self::new(before),
+            Some(before) if !facts.active_ready && (facts.before_ready || facts.unknown) => {
+                Self { tried, ..Self::new(before) }
+            }
             Some(before) => {
                 let update = Update { target: active.clone(), goal: 1, since: now, room: Room::Tried };
-                Self { active, before: Some(before), phase: Phase::Switched(update), restoring: false }
+                Self { before: Some(before), phase: Phase::Switched(update), tried, ..Self::new(active) }
             }
-            None => Self::new(active),
+            None => Self { tried, ..Self::new(active) },
         }
     }
 
@@ -155,6 +167,13 @@ impl VModel {
             Phase::Preparing(update) => Some(&update.target),
             Phase::Steady | Phase::Switched(_) => None,
         }
+    }
+
+    /// The model for which room was made in vain, kept over a restart: until the spec names another, or
+    /// [`VModel::forget_tries`], no room is made for it again.
+    #[must_use]
+    pub fn tried(&self) -> Option<&ModelId> {
+        self.tried.as_ref()
     }
 
     /// Whether nothing is on.
@@ -195,6 +214,7 @@ impl VModel {
 
     /// The storage Secret changed: what had no place or failed may be tried again.
     pub fn forget_tries(&mut self) {
+        self.tried = None;
         if let Phase::Preparing(Update { room: room @ Room::Tried, .. }) = &mut self.phase {
             *room = Room::Untried;
         }
@@ -228,7 +248,9 @@ impl VModel {
     fn begin(&mut self, facts: &Facts<'_>) {
         self.restoring = false;
         let goal = facts.active.ready.min(facts.max_copies.unwrap_or(u32::MAX)).max(1);
-        let update = Update { target: facts.wanted.clone(), goal, since: facts.now, room: Room::Untried };
+        self.tried.take_if(|tried| tried != facts.wanted);
+        let room = if self.tried.is_some() { Room::Tried } else { Room::Untried };
+        let update = Update { target: facts.wanted.clone(), goal, since: facts.now, room };
         self.phase = Phase::Preparing(update);
     }
 
@@ -236,13 +258,14 @@ impl VModel {
         if *facts.wanted == self.active {
             self.phase = Phase::Steady;
             self.restoring = false;
+            self.tried = None;
             return None;
         }
         if *facts.wanted != update.target {
             self.begin(facts);
             return None;
         }
-        if facts.unknown {
+        if facts.unknown || facts.canary {
             return None;
         }
         let (ready, waited) = (facts.target.ready, facts.now.since(update.since) >= facts.load_timeout);
@@ -262,6 +285,7 @@ impl VModel {
                 None
             }
             (Room::Asked(_), _) if facts.room.is_some() => {
+                self.tried = (facts.room == Some(false)).then(|| update.target.clone());
                 self.phase = Phase::Preparing(Update { room: Room::Tried, ..update.clone() });
                 None
             }
@@ -281,6 +305,7 @@ impl VModel {
                     return Some(self.make_room(place, &update.target, &before));
                 }
                 (Room::Asked(_), Some(false)) if !facts.unknown => {
+                    self.tried = Some(update.target.clone());
                     self.active = before;
                     self.before = None;
                     self.restoring = true;
@@ -309,6 +334,7 @@ impl VModel {
     fn switch(&mut self, update: Update, room: Room) {
         self.before = Some(std::mem::replace(&mut self.active, update.target.clone()));
         self.restoring = false;
+        self.tried = None;
         self.phase = Phase::Switched(Update { room, ..update });
     }
 

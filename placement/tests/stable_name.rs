@@ -25,6 +25,7 @@ struct World {
     /// Filled by others: nothing is free.
     crowded: bool,
     now: Time,
+    canary: bool,
     room: Option<bool>,
 }
 
@@ -42,6 +43,7 @@ impl World {
             bad: Vec::new(),
             crowded: false,
             now: Time::ZERO,
+            canary: false,
             room: None,
         }
     }
@@ -88,6 +90,7 @@ impl World {
             target: self.copies(wanted),
             place: place.as_ref(),
             acknowledged,
+            canary: self.canary,
             room: self.room,
         };
         let (next, order) = vmodel.step(&facts);
@@ -194,12 +197,47 @@ fn nothing_is_switched_while_an_instance_is_unknown() {
 fn a_restart_in_the_middle_of_a_change_takes_the_one_of_both_that_is_ready() {
     let restarted = |active_ready, before_ready, unknown| {
         let facts = Restart { active_ready, before_ready, unknown };
-        VModel::restarted(Time::ZERO, model("new"), Some(model("old")), facts).active().clone()
+        VModel::restarted(Time::ZERO, model("new"), Some(model("old")), None, facts).active().clone()
     };
     assert_eq!(restarted(true, true, false), model("new"));
     assert_eq!(restarted(false, true, false), model("old"));
     assert_eq!(restarted(false, false, true), model("old"));
     assert_eq!(restarted(false, false, false), model("new"));
+}
+
+#[test]
+fn room_that_was_made_in_vain_is_not_made_again_after_a_restart_until_the_spec_or_the_secret_changes() {
+    let (mut world, mut vmodel) = (World::new(1, 1, 1), VModel::new(model("old")));
+    world.bad.push(model("new"));
+    world.run(&mut vmodel, &model("new"), 2 * TIMEOUT.as_secs());
+    assert_eq!((vmodel.active(), vmodel.tried()), (&model("old"), Some(&model("new"))));
+
+    let restart = Restart { active_ready: true, before_ready: false, unknown: false };
+    let mut vmodel = VModel::restarted(world.now, model("old"), None, Some(model("new")), restart);
+    world.room = None;
+    world.run(&mut vmodel, &model("new"), 3 * TIMEOUT.as_secs());
+    assert_eq!((world.room, world.count(&model("old"))), (None, 1), "nothing is taken from the one that serves");
+
+    let mut with_a_new_secret = vmodel.clone();
+    with_a_new_secret.forget_tries();
+    for (vmodel, spec) in [(&mut with_a_new_secret, "new"), (&mut vmodel, "newer")] {
+        world.room = None;
+        world.bad = vec![model(spec)];
+        world.run(vmodel, &model(spec), 3 * TIMEOUT.as_secs());
+        assert_eq!((world.room, vmodel.active()), (Some(false), &model("old")), "it is tried once more for {spec}");
+    }
+}
+
+#[test]
+fn while_a_canary_is_on_the_old_model_stays_and_at_its_end_the_change_goes_through() {
+    let (mut world, mut vmodel) = (World::new(2, 2, 1), VModel::new(model("old")));
+    world.canary = true;
+    world.run(&mut vmodel, &model("new"), 2 * TIMEOUT.as_secs());
+    assert_eq!((vmodel.active(), vmodel.target()), (&model("old"), Some(&model("new"))));
+    assert_eq!(world.count(&model("new")), 1, "it is loaded for its share of the calls");
+    world.canary = false;
+    world.run(&mut vmodel, &model("new"), 3);
+    assert_eq!((vmodel.active(), vmodel.target()), (&model("new"), None));
 }
 
 /// Something that happens to the world.
@@ -264,7 +302,8 @@ proptest! {
                         unknown: false,
                     };
                     let before = vmodel.before().cloned();
-                    vmodel = VModel::restarted(world.now, vmodel.active().clone(), before, restart);
+                    let tried = vmodel.tried().cloned();
+                    vmodel = VModel::restarted(world.now, vmodel.active().clone(), before, tried, restart);
                     world.room = None;
                 }
             }

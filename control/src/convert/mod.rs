@@ -28,6 +28,8 @@ pub struct Converted {
     pub max_copies: Option<u32>,
     /// How long a load may take, `None` = as the runtime says.
     pub load_timeout: Option<Duration>,
+    /// Percent of the calls that go to a changed model while the one before stays; `None` = the change goes through.
+    pub canary: Option<u32>,
 }
 
 /// Why an InferenceService cannot be served.
@@ -71,6 +73,9 @@ pub enum ConvertError {
         /// What is expected.
         expected: &'static str,
     },
+    /// No percentage.
+    #[error("canaryTrafficPercent is {0}, it must be 0 to 100")]
+    Canary(i64),
     /// More copies at least than at most.
     #[error("annotation {min_name} ({min}) is more than {max_name} ({max})", min_name = crd::MIN_COPIES, max_name = crd::MAX_COPIES)]
     MinAboveMax {
@@ -132,6 +137,13 @@ pub fn convert(service: &InferenceService) -> Result<Converted, ConvertError> {
         })
         .transpose()?;
 
+    let canary = match predictor.canary_traffic_percent {
+        None | Some(100) => None,
+        Some(percent) => {
+            Some(u32::try_from(percent).ok().filter(|percent| *percent < 100).ok_or(ConvertError::Canary(percent))?)
+        }
+    };
+
     Ok(Converted {
         model: KeptModel {
             id: id::model_id(name, &format, &location, runtime, protocol),
@@ -142,6 +154,7 @@ pub fn convert(service: &InferenceService) -> Result<Converted, ConvertError> {
         min_copies,
         max_copies,
         load_timeout,
+        canary,
     })
 }
 

@@ -108,7 +108,7 @@ fn is_loopback(address: &str) -> bool {
 
 /// What a record says of an InferenceService that cannot be read.
 fn kept(record: &ActiveRecord) -> Converted {
-    Converted { model: record.active.clone(), min_copies: 0, max_copies: None, load_timeout: None }
+    Converted { model: record.active.clone(), min_copies: 0, max_copies: None, load_timeout: None, canary: None }
 }
 
 /// Reads runtimes that the binary brings.

@@ -38,8 +38,12 @@ pub enum Heard {
     Said(AgentEvent),
     /// The stream ended.
     Ended,
-    /// Nobody answers at the address.
-    Unreachable(String),
+    /// No answer came from the address.
+    Unreachable {
+        /// The connection was refused: no agent is there, and with it no copy.
+        refused: bool,
+        text: String,
+    },
     /// It speaks another protocol, or refuses the watch.
     Refused(String),
 }
@@ -77,7 +81,7 @@ impl Heard {
         match self {
             Self::PingSent(_) => true,
             Self::Said(event) => matches!(event.event, Some(agent_event::Event::Pong(_))),
-            Self::Ended | Self::Unreachable(_) | Self::Refused(_) => false,
+            Self::Ended | Self::Unreachable { .. } | Self::Refused(_) => false,
         }
     }
 }
@@ -139,7 +143,7 @@ async fn watch_once(
     let mut stream = match opened {
         Ok(response) => response.into_inner(),
         Err(status) if status.code() == tonic::Code::Unavailable => {
-            return Err(Heard::Unreachable(status.message().to_owned()));
+            return Err(Heard::Unreachable { refused: is_refused(&status), text: status.message().to_owned() });
         }
         Err(status) => return Err(Heard::Refused(status.message().to_owned())),
     };
@@ -187,6 +191,18 @@ async fn watch_once(
             }
         }
     }
+}
+
+/// Whether nobody listens at the address, rather than that nobody answers.
+fn is_refused(status: &tonic::Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return error.kind() == std::io::ErrorKind::ConnectionRefused;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Asks an agent for a load and waits for what comes of it.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use modelring_placement::{
-    copies::{self, Demand},
+    copies,
     id::{InstanceId, ModelId},
     ring::Member,
     time::Time,
@@ -12,12 +12,12 @@ use modelring_placement::{
 use modelring_proto::v1::{Instance, Wanted};
 
 use super::{
-    Core, FIRST_TABLE,
+    Core, FIRST_TABLE, NO_DOWN_STEP,
     catalog::Catalog,
     fleet::Copies,
-    services::{self, Seen},
+    services::{self, Seen, Service},
 };
-use crate::source::KeptModel;
+use crate::{Error, source::KeptModel};
 
 /// All that is seen of the fleet at one moment.
 pub(super) struct Sight {
@@ -55,28 +55,31 @@ pub(super) struct Want {
 
 impl Core {
     /// Derives what follows from all that is known, and does it.
-    pub fn evaluate(&mut self) {
+    ///
+    /// # Errors
+    ///
+    /// Another control has taken over: this one ends.
+    pub fn evaluate(&mut self) -> Result<(), Error> {
         self.dirty = false;
         self.waits = false;
-        let Some(catalog) = self.catalog.take() else { return };
+        let Some(catalog) = self.catalog.take() else { return Ok(()) };
         let now = self.now();
         let all_said = self.fleet.agents.values().all(|agent| agent.is_live(now));
-        if self.published.is_first() && !all_said && now.since(self.started) < FIRST_TABLE {
+        if self.published.is_first() && !all_said && now.since(self.listed_at) < FIRST_TABLE {
             self.waits = true;
         } else {
-            self.derive(now, &catalog);
+            self.derive(now, &catalog)?;
         }
         self.catalog = Some(catalog);
+        Ok(())
     }
 
-    fn derive(&mut self, now: Time, catalog: &Catalog) {
+    fn derive(&mut self, now: Time, catalog: &Catalog) -> Result<(), Error> {
         let (instances, members) = self.fleet.instances(&self.namespace);
         let copies = self.fleet.copies(now, &self.namespace);
         let sight = Sight { now, instances, members, copies };
-        if self.published.is_first() {
-            self.take_stock(&sight);
-        }
-        self.move_services(catalog, &sight);
+        self.take_stock(&sight);
+        self.move_services(catalog, &sight)?;
         let wants = self.wants(catalog, &sight);
         self.keep(&sight, &wants);
         let wanted = wants.iter().filter(|want| want.copies > 0).map(|want| {
@@ -87,20 +90,31 @@ impl Core {
         self.publish(table);
         self.hint(&sight, &wants);
         self.forget(now, &wants);
+        Ok(())
     }
 
-    /// What is ready when control starts is what there should be.
+    /// What is ready when control starts is what there should be, also what an agent tells late.
     fn take_stock(&mut self, sight: &Sight) {
-        for (model, copies) in sight.copies.iter().filter(|(_, copies)| !copies.ready.is_empty()) {
-            let ready = u32::try_from(copies.ready.len()).unwrap_or(u32::MAX);
-            self.demand.entry(model.clone()).or_insert_with(|| Demand::found(sight.now, ready));
+        let until = self.listed_at + NO_DOWN_STEP;
+        let new = self.fleet.agents.values_mut().filter(|agent| !agent.stocked && agent.is_live(sight.now));
+        for agent in new {
+            agent.stocked = true;
+            for (model, _) in agent.view.copies() {
+                let ready = sight.copies.get(model).map_or(0, |copies| copies.ready.len());
+                if ready > 0 && sight.now < until {
+                    let ready = u32::try_from(ready).unwrap_or(u32::MAX);
+                    self.demand.entry(model.clone()).or_default().found(sight.now, ready, until);
+                }
+            }
         }
-        // A control before this one has seen to their first copy.
-        self.settled.extend(self.services.records.values().map(|record| services::id(&record.active)));
+        if self.published.is_first() {
+            // A control before this one has seen to their first copy.
+            self.settled.extend(self.services.records.values().map(|record| services::id(&record.active)));
+        }
     }
 
     /// Moves every vmodel on as far as it goes.
-    fn move_services(&mut self, catalog: &Catalog, sight: &Sight) {
+    fn move_services(&mut self, catalog: &Catalog, sight: &Sight) -> Result<(), Error> {
         /// From Switched over Steady to Preparing and Switched again is the longest way.
         const MOST_STEPS: usize = 4;
         let memory = self.memory.clone();
@@ -146,7 +160,7 @@ impl Core {
                     place,
                     acknowledged,
                 };
-                let order = self.services.step(&memory, self.epoch, name, wanted, &seen);
+                let order = self.services.step(&memory, self.epoch, name, wanted, &seen)?;
                 let Some(service) = self.services.services.get_mut(name) else { break };
                 if service.vmodel.active() != before.active() {
                     // Not acknowledged before it was published.
@@ -163,6 +177,7 @@ impl Core {
             self.explain(catalog, sight, name);
             self.waits |= self.services.services.get(name).is_some_and(|service| !service.vmodel.is_steady());
         }
+        Ok(())
     }
 
     /// Whether anything around a service is unknown, and where its new model may take the place of its old one.
@@ -178,7 +193,11 @@ impl Core {
         let active = service.vmodel.active();
         let of_active =
             service.models.get(active).map(|kept| catalog.labels.serving(&kept.model_type)).unwrap_or_default();
-        let unknown = self.fleet.of_class(of_wanted).chain(self.fleet.of_class(&of_active)).any(|agent| agent.dialling);
+        let unknown = self
+            .fleet
+            .of_class(of_wanted)
+            .chain(self.fleet.of_class(&of_active))
+            .any(|agent| agent.is_unknown(sight.now));
         let fits = |id: &&InstanceId| {
             let runtime = sight.instances.get(id.as_str()).map(|instance| &instance.runtime);
             let stays = sight.members.get(*id).is_some_and(|member| !member.leaving);
@@ -211,6 +230,10 @@ impl Core {
                     let pinned = service.limits.min.max(u32::try_from(kept).unwrap_or(u32::MAX));
                     let moves = u32::from(self.must_move(sight, model));
                     (copies::want(service.limits, demand, first).max(needs).max(moves), pinned)
+                } else if service.weight > 0 {
+                    // A canary has calls of its own.
+                    let demand = self.demand.get(model).map_or(0, |demand| demand.copies(sight.now));
+                    (copies::want(service.limits, demand, false).max(needs), 0)
                 } else {
                     (needs, 0)
                 };
@@ -263,6 +286,7 @@ impl Core {
                 let room = service.room.as_ref().and_then(|room| room.as_ref().err()).cloned();
                 let refused = || self.asks.last_text(target).map(|text| format!("there is no place for it: {text}"));
                 let why = no_runtime(target).or_else(|| failed(target)).or(room).or_else(refused);
+                let why = why.or_else(|| self.unknown_around(catalog, sight, service));
                 why.map(|why| format!("the update to {target} is not through, {active} keeps serving: {why}"))
             }
             None => no_runtime(active).or_else(|| {
@@ -276,6 +300,13 @@ impl Core {
         if is_written {
             service.trouble = trouble;
         }
+    }
+
+    /// The instance for whose sake nothing is switched.
+    fn unknown_around(&self, catalog: &Catalog, sight: &Sight, service: &Service) -> Option<String> {
+        let runtimes: Vec<_> = service.models.values().map(|kept| catalog.labels.serving(&kept.model_type)).collect();
+        let unknown = runtimes.iter().find_map(|runtimes| self.fleet.unknown_of_class(sight.now, runtimes))?;
+        Some(format!("it is not known what the instance at {unknown} holds"))
     }
 
     /// Lets go of what is about models that are no more.

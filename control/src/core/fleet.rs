@@ -28,8 +28,10 @@ pub(super) struct Agent {
     pub(super) view: AgentView,
     pub(super) ledger: LedgerState,
     pub(super) hello: Option<Hello>,
-    /// It may hold copies that are not seen: it is being dialled, or has not yet said all under a lease.
-    pub(super) dialling: bool,
+    /// Nobody listens there, or it does not speak with us: it has no copy that anybody could use.
+    pub(super) away: bool,
+    /// What it held when this control first saw it was taken note of.
+    pub(super) stocked: bool,
     /// What is wrong with it.
     pub(super) trouble: Option<String>,
 }
@@ -68,28 +70,38 @@ impl Agent {
         self.view.known() && now < self.view.lease_until()
     }
 
+    /// Whether it may hold copies that are not seen: it has not said all under a lease that lives, and may be there.
+    pub(super) fn is_unknown(&self, now: Time) -> bool {
+        !self.away && !self.is_live(now)
+    }
+
     /// Takes in what happened on its watch.
     pub(super) fn hear(&mut self, now: Time, heard: Heard, namespace: &str) {
         let view = |view: &mut AgentView, event| drop(view.handle(now, event));
         match heard {
             Heard::PingSent(n) => view(&mut self.view, ViewEvent::PingSent(n)),
-            Heard::Ended => view(&mut self.view, ViewEvent::Ended),
-            Heard::Unreachable(text) | Heard::Refused(text) => {
+            Heard::Ended => {
+                view(&mut self.view, ViewEvent::Ended);
+                self.away = false;
+            }
+            Heard::Unreachable { refused: false, text } => {
+                view(&mut self.view, ViewEvent::Ended);
+                self.away = false;
+                self.trouble = Some(format!("it does not answer, what it holds is not known: {text}"));
+            }
+            Heard::Unreachable { refused: true, text } | Heard::Refused(text) => {
                 view(&mut self.view, ViewEvent::Refused);
-                self.dialling = false;
+                self.away = true;
                 self.trouble = Some(format!("it cannot be watched: {text}"));
             }
             Heard::Said(event) => match wire::said(now, event) {
-                wire::Said::View(event) => {
-                    view(&mut self.view, event);
-                    self.dialling &= !self.is_live(now);
-                }
+                wire::Said::View(event) => view(&mut self.view, event),
                 wire::Said::Ledger(ledger) => self.ledger = ledger,
                 wire::Said::Hello(hello) => {
                     view(&mut self.view, ViewEvent::Hello { boot: hello.boot_id });
                     self.trouble = trouble(&hello, &self.spec, namespace);
                     self.hello = Some(*hello);
-                    self.dialling = true;
+                    self.away = false;
                 }
                 wire::Said::Unknown => {}
             },
@@ -196,6 +208,13 @@ impl Fleet {
     /// Agents of these runtimes.
     pub(super) fn of_class<'a>(&'a self, runtimes: &'a [String]) -> impl Iterator<Item = &'a Agent> {
         self.agents.values().filter(|agent| runtimes.iter().any(|runtime| runtime == agent.runtime()))
+    }
+
+    /// Address of an agent of these runtimes that may hold copies that are not seen.
+    pub(super) fn unknown_of_class(&self, now: Time, runtimes: &[String]) -> Option<&String> {
+        let mut of_class =
+            self.agents.iter().filter(|(_, agent)| runtimes.iter().any(|runtime| runtime == agent.runtime()));
+        of_class.find(|(_, agent)| agent.is_unknown(now)).map(|(address, _)| address)
     }
 
     /// The ring of a class; built when its instances changed.

@@ -38,7 +38,7 @@ impl Core {
                 lists.entry(id.clone()).or_default().keep.insert(want.model.clone());
             }
             // Where an instance has not said what it holds, too little is known to call a copy one too many.
-            if self.fleet.of_class(&want.runtimes).any(|agent| agent.dialling) {
+            if self.fleet.of_class(&want.runtimes).any(|agent| agent.is_unknown(sight.now)) {
                 continue;
             }
             for id in ready.iter().skip(want.copies.max(1) as usize) {

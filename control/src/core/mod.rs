@@ -64,6 +64,10 @@ pub const TOGETHER: Duration = Duration::from_millis(20);
 pub const TICK: Duration = Duration::from_millis(250);
 /// Agents that have not said what they hold are waited for so long before the first table.
 const FIRST_TABLE: Duration = Duration::from_secs(5);
+/// For so long after its start control calls no copy one too many.
+const NO_DOWN_STEP: Duration = Duration::from_secs(5 * 60);
+/// Between two looks whether another control has taken over.
+const EPOCH: Duration = Duration::from_secs(2);
 /// Loads may take this many load timeouts in all.
 const LOAD_BUDGET: u32 = 5;
 
@@ -105,9 +109,9 @@ pub struct Core {
     dataplane_trouble: Option<Notice>,
     epoch: u64,
     outside: Box<dyn Outside>,
-    /// When it started.
-    started: Time,
     catalog: Option<Catalog>,
+    /// When the source first said which agents there are.
+    listed_at: Time,
     services: Services,
     fleet: Fleet,
     asks: Asks,
@@ -146,7 +150,6 @@ impl Core {
         let built_in = catalog::built_in(&config.built_in_runtimes)?;
         let epoch = memory.next_epoch(0)?;
         let services = Services::new(memory.read()?);
-        let started = outside.now();
         Ok(Self {
             namespace: config.namespace.clone(),
             config,
@@ -156,8 +159,8 @@ impl Core {
             dataplane_trouble: None,
             epoch,
             outside,
-            started,
             catalog: None,
+            listed_at: Time::ZERO,
             services,
             fleet: Fleet::default(),
             asks: Asks::default(),
@@ -209,6 +212,8 @@ impl Core {
     ) -> Result<(), Error> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut epochs = interval(EPOCH);
+        epochs.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = Instant::now();
         let heart = self.health.pulse.heart("core");
         loop {
@@ -222,15 +227,23 @@ impl Core {
                     }
                     self.handle(event)?;
                 }
-                () = sleep_until(look), if self.dirty => {
-                    self.evaluate();
-                }
+                () = sleep_until(look), if self.dirty => self.evaluate()?,
                 _ = ticks.tick() => {
                     if self.waits {
-                        self.evaluate();
+                        self.evaluate()?;
                     }
                 }
+                _ = epochs.tick() => self.look_at_the_epoch()?,
             }
+        }
+    }
+
+    /// Another control of the same source ends this one, also where no proxy tells of it.
+    fn look_at_the_epoch(&self) -> Result<(), Error> {
+        match self.memory.epoch() {
+            Ok(theirs) if theirs > self.epoch => Err(Error::Superseded { theirs, ours: self.epoch }),
+            // What cannot be read now is no other control.
+            _ => Ok(()),
         }
     }
 
@@ -279,7 +292,10 @@ impl Core {
     }
 
     fn desired(&mut self, desired: &Desired) {
-        let last = self.catalog.take().unwrap_or_default();
+        let last = self.catalog.take().unwrap_or_else(|| {
+            self.listed_at = self.now();
+            Catalog::default()
+        });
         let catalog = last.next(desired, &self.built_in, &self.config.instances, &self.services.records);
         if catalog.storage_changes != last.storage_changes {
             self.services.services.values_mut().for_each(|service| service.vmodel.forget_tries());
@@ -315,7 +331,8 @@ impl Core {
                 view: AgentView::new(now),
                 ledger: Default::default(),
                 hello: None,
-                dialling: true,
+                away: false,
+                stocked: false,
                 trouble: None,
             };
             self.fleet.agents.insert(address.clone(), agent);

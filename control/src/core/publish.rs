@@ -160,7 +160,7 @@ impl Service {
             name: name.to_owned(),
             active: self.vmodel.active().to_string(),
             target: self.vmodel.target().map(ToString::to_string).unwrap_or_default(),
-            target_weight: 0,
+            target_weight: self.weight,
         }
     }
 }

@@ -15,6 +15,7 @@ use modelring_placement::{
 
 use super::dial::Answer;
 use crate::{
+    Error,
     convert::Converted,
     source::{ActiveMemory, ActiveRecord, KeptModel},
 };
@@ -35,6 +36,8 @@ pub(super) struct Service {
     pub(super) models: HashMap<ModelId, KeptModel>,
     pub(super) limits: Limits,
     pub(super) load_timeout: Option<Duration>,
+    /// Percent of the calls that go to the target, while a canary is on and the target is ready.
+    pub(super) weight: u32,
     /// n of the table in which its entry last changed; `None` until that is published.
     pub(super) changed_at: Option<u64>,
     /// What came of the room that was asked for.
@@ -78,12 +81,23 @@ impl Services {
                     models.extend(
                         [&record.active].into_iter().chain(&record.before).map(|kept| (id(kept), kept.clone())),
                     );
-                    VModel::restarted(now, id(&record.active), record.before.as_ref().map(id), restart(record))
+                    let (active, before) = (id(&record.active), record.before.as_ref().map(id));
+                    VModel::restarted(now, active, before, record.tried.as_deref().map(ModelId::from), restart(record))
                 }
                 None => VModel::new(id(&wanted.model)),
             };
             let (limits, load_timeout) = (Limits::default(), None);
-            Service { vmodel, models, limits, load_timeout, changed_at: None, room: None, place: None, trouble: None }
+            Service {
+                vmodel,
+                models,
+                limits,
+                load_timeout,
+                weight: 0,
+                changed_at: None,
+                room: None,
+                place: None,
+                trouble: None,
+            }
         })
     }
 
@@ -122,7 +136,8 @@ impl Services {
         }
     }
 
-    /// Moves one vmodel on. A change of its active model is written down first; if that fails nothing changes.
+    /// Moves one vmodel on. A change of its active model is written down first; if that fails nothing changes. An error
+    /// ends this control: another has taken over.
     pub(super) fn step(
         &mut self,
         memory: &Arc<dyn ActiveMemory>,
@@ -130,11 +145,12 @@ impl Services {
         name: &str,
         wanted: &Converted,
         seen: &Seen<'_>,
-    ) -> Option<Order> {
-        let service = self.services.get_mut(name)?;
+    ) -> Result<Option<Order>, Error> {
+        let Some(service) = self.services.get_mut(name) else { return Ok(None) };
         service.models.entry(id(&wanted.model)).or_insert_with(|| wanted.model.clone());
         service.limits = Limits { min: wanted.min_copies, max: wanted.max_copies };
         service.load_timeout = wanted.load_timeout;
+        let canary = wanted.canary;
         let wanted = id(&wanted.model);
         let facts = Facts {
             now: seen.now,
@@ -146,21 +162,25 @@ impl Services {
             target: (seen.copies)(&wanted),
             place: seen.place.as_ref(),
             acknowledged: seen.acknowledged,
+            canary: canary.is_some(),
             room: service.room.as_ref().map(Result::is_ok),
         };
         let (next, order) = service.vmodel.step(&facts);
         let record = service.record(&next, epoch);
-        let is_kept =
-            self.records.get(name).is_some_and(|kept| kept.active == record.active && kept.before == record.before);
+        let kept = self.records.get(name);
+        let is_kept = kept.is_some_and(|kept| ActiveRecord { epoch, ..kept.clone() } == record);
         if !is_kept {
-            if let Err(error) = memory.write(name, &record) {
+            if let Err(error) = memory.write(name, &record, kept.is_some()) {
+                if let Error::Superseded { .. } = error {
+                    return Err(error);
+                }
                 let trouble = format!("its record cannot be written, so nothing changes: {error}");
                 // It is tried again at every step, and said once.
                 if service.trouble.as_ref() != Some(&trouble) {
                     tracing::error!(name, %error, "the record of a service cannot be written, nothing changes");
                 }
                 service.trouble = Some(trouble);
-                return None;
+                return Ok(None);
             }
             self.records.insert(name.to_owned(), record);
         }
@@ -171,8 +191,10 @@ impl Services {
             service.room = None;
         }
         service.vmodel = next;
+        let target_is_ready = service.vmodel.target() == Some(&wanted) && facts.target.ready > 0;
+        service.weight = canary.filter(|_| target_is_ready).unwrap_or(0);
         service.drop_models(&wanted);
-        order
+        Ok(order)
     }
 }
 
@@ -181,7 +203,8 @@ impl Services {
 impl Service {
     fn record(&self, vmodel: &VModel, epoch: u64) -> ActiveRecord {
         let kept = |id: &ModelId| self.models.get(id).cloned().expect("every model that a vmodel names is kept");
-        ActiveRecord { active: kept(vmodel.active()), before: vmodel.before().map(kept), epoch }
+        let tried = vmodel.tried().map(ToString::to_string);
+        ActiveRecord { active: kept(vmodel.active()), before: vmodel.before().map(kept), tried, epoch }
     }
 
     /// Keeps the models that the vmodel names.

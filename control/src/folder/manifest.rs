@@ -94,10 +94,16 @@ struct Document<'a> {
 pub(super) fn parse(file: &str, text: &str, namespace: &str) -> Parsed {
     let mut parsed = Parsed::default();
     for document in documents(file, text).filter(|document| !document.is_blank()) {
-        match document.object(namespace) {
-            Ok(Read::Object(key, object)) => parsed.objects.push((key, document.first_line(), object)),
-            Ok(Read::Other(kind)) => parsed.other_kinds.push(kind),
-            Err(problem) => parsed.problems.push(problem),
+        match document.items() {
+            None => parsed.take(&document, namespace),
+            Some(Ok(items)) => {
+                for item in &items {
+                    // Where an item begins is not known: all are said to be where the list is.
+                    let offset = document.first_line() - 1;
+                    parsed.take(&Document { file, text: item, offset }, namespace);
+                }
+            }
+            Some(Err(problem)) => parsed.problems.push(problem),
         }
     }
     parsed
@@ -116,6 +122,18 @@ pub(super) fn parse_instances(file: &str, text: &str) -> Result<BTreeMap<String,
         }
     }
     Ok(instances)
+}
+
+// === impl Parsed ===
+
+impl Parsed {
+    fn take(&mut self, document: &Document<'_>, namespace: &str) {
+        match document.object(namespace) {
+            Ok(Read::Object(key, object)) => self.objects.push((key, document.first_line(), object)),
+            Ok(Read::Other(kind)) => self.other_kinds.push(kind),
+            Err(problem) => self.problems.push(problem),
+        }
+    }
 }
 
 enum Read {
@@ -139,6 +157,19 @@ impl Document<'_> {
 
     fn problem(&self, text: impl Into<String>) -> Notice {
         Notice { subject: format!("{}:{}", self.file, self.first_line()), text: text.into() }
+    }
+
+    /// The items of a list, as `kubectl get -o yaml` prints several objects, each as a document of its own.
+    fn items(&self) -> Option<Result<Vec<String>, Notice>> {
+        #[derive(Deserialize)]
+        struct List {
+            #[serde(default)]
+            items: Vec<serde_json::Value>,
+        }
+        let header: Header = self.read().ok()?;
+        let (api_version, kind) = (header.api_version?, header.kind?);
+        let is_list = kind == "List" && api_version == "v1" || kind.ends_with("List") && api_version.starts_with(GROUP);
+        is_list.then(|| Ok(self.read::<List>()?.items.iter().map(serde_json::Value::to_string).collect()))
     }
 
     fn object(&self, namespace: &str) -> Result<Read, Notice> {

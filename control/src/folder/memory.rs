@@ -19,6 +19,14 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct StateFolder(PathBuf);
 
+/// Whether a file must have reached the disk before what follows from it is done. That costs milliseconds each, too much
+/// for the first record of each of many new services, which says no more than their manifests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lasting {
+    No,
+    Yes,
+}
+
 // === impl StateFolder ===
 
 impl StateFolder {
@@ -32,7 +40,7 @@ impl StateFolder {
 
     /// Writes control's address for the tools.
     pub fn write_address(&self, address: &str) -> Result<(), Error> {
-        self.put(&self.0.join("control"), address.as_bytes())
+        self.put(&self.0.join("control"), address.as_bytes(), Lasting::No)
     }
 
     /// Takes control's address away again, if it is still this one.
@@ -52,7 +60,7 @@ impl StateFolder {
         for (key, value) in &good {
             let path = folder.join(key);
             if fs::read(&path).ok().as_ref() != Some(*value) {
-                self.put(&path, value)?;
+                self.put(&path, value, Lasting::No)?;
             }
         }
         let listed = fs::read_dir(&folder).map_err(state("read", &folder))?;
@@ -82,7 +90,13 @@ impl StateFolder {
         fs::create_dir_all(folder).map_err(state("write", folder))
     }
 
-    fn put(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
+    /// Holds the lock that makes reading the epoch and writing one step for all controls of this folder.
+    fn lock_epoch(&self) -> Result<File, Error> {
+        let path = self.0.join("epoch.lock");
+        File::create(&path).and_then(|file| file.lock().map(|()| file)).map_err(state("write", &path))
+    }
+
+    fn put(&self, path: &Path, content: &[u8], lasting: Lasting) -> Result<(), Error> {
         // Cut, so that a name of any allowed length has room for what is added.
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let aside = path.with_file_name(format!(".{name:.200}.new"));
@@ -91,7 +105,12 @@ impl StateFolder {
             let _ = fs::remove_file(&aside);
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
             file.write_all(content)?;
-            fs::rename(&aside, path)
+            if lasting == Lasting::No {
+                return fs::rename(&aside, path);
+            }
+            file.sync_all()?;
+            fs::rename(&aside, path)?;
+            path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
         };
         write().map_err(state("write", path))
     }
@@ -120,9 +139,14 @@ impl ActiveMemory for StateFolder {
         Ok(records)
     }
 
-    fn write(&self, name: &str, record: &ActiveRecord) -> Result<(), Error> {
+    fn write(&self, name: &str, record: &ActiveRecord, replaces: bool) -> Result<(), Error> {
         let content = serde_json::to_vec_pretty(record).expect("a record has only strings and numbers");
-        self.put(&self.record(name), &content)
+        let _lock = self.lock_epoch()?;
+        let theirs = self.epoch()?;
+        if theirs > record.epoch {
+            return Err(Error::Superseded { theirs, ours: record.epoch });
+        }
+        self.put(&self.record(name), &content, if replaces { Lasting::Yes } else { Lasting::No })
     }
 
     fn remove(&self, name: &str) -> Result<(), Error> {
@@ -139,13 +163,9 @@ impl ActiveMemory for StateFolder {
     }
 
     fn next_epoch(&self, above: u64) -> Result<u64, Error> {
-        // The lock makes read and write one step for all that take an epoch of this folder.
-        let lock_path = self.0.join("epoch.lock");
-        let lock =
-            File::create(&lock_path).and_then(|file| file.lock().map(|()| file)).map_err(state("write", &lock_path))?;
+        let _lock = self.lock_epoch()?;
         let next = self.epoch()?.max(above) + 1;
-        self.put(&self.0.join("epoch"), next.to_string().as_bytes())?;
-        drop(lock);
+        self.put(&self.0.join("epoch"), next.to_string().as_bytes(), Lasting::Yes)?;
         Ok(next)
     }
 }
@@ -160,4 +180,43 @@ fn is_file_name(key: &str) -> bool {
         && key.len() <= 253
         && !key.starts_with('.')
         && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::source::KeptModel;
+
+    #[test]
+    fn controls_that_take_an_epoch_at_once_take_different_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let take = |_: usize| {
+            let state = StateFolder::open(dir.path()).unwrap();
+            (0..20).map(|_| state.next_epoch(0).unwrap()).collect::<Vec<_>>()
+        };
+        let taken: Vec<u64> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|n| scope.spawn(move || take(n))).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(taken.iter().collect::<BTreeSet<_>>().len(), 80, "each is taken once");
+        assert_eq!(StateFolder::open(dir.path()).unwrap().epoch().unwrap(), 80);
+    }
+
+    #[test]
+    fn a_control_that_was_superseded_writes_no_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateFolder::open(dir.path()).unwrap();
+        let kept = KeptModel { id: "a__isvc-1".into(), model_type: "mt:x".into(), path: "p".into(), key: "{}".into() };
+        let record = |epoch| ActiveRecord { active: kept.clone(), before: None, tried: None, epoch };
+        let (old, new) = (state.next_epoch(0).unwrap(), state.next_epoch(0).unwrap());
+        state.write("a", &record(new), false).unwrap();
+        let refused = state.write("a", &record(old), true);
+        assert!(
+            matches!(refused, Err(Error::Superseded { theirs, ours }) if (theirs, ours) == (new, old)),
+            "{refused:?}"
+        );
+        assert_eq!(state.read().unwrap()["a"].epoch, new);
+    }
 }

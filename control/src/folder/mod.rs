@@ -4,18 +4,21 @@
 mod field;
 mod manifest;
 mod memory;
+mod removals;
 mod scan;
 mod state;
 
 use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, mpsc},
     time::{Instant, sleep, timeout, timeout_at},
 };
 
 pub use memory::StateFolder;
+use removals::Removals;
 use scan::Scanner;
 
 use crate::{
@@ -57,11 +60,12 @@ impl FolderSource {
     async fn watch(self, states: mpsc::Sender<Desired>) -> Result<(), Error> {
         let changed = Arc::new(Notify::new());
         let mut watcher = None;
-        let mut scanner = Scanner::new(self.dir.clone(), &self.namespace, self.state.clone());
+        let removals = Arc::new(Mutex::new(Removals::default()));
+        let mut scanner = Scanner::new(self.dir.clone(), &self.namespace, self.state.clone(), removals.clone());
         loop {
             // The watch is set before the files are looked at, so that no change falls between.
             if scanner.folder_changed() || watcher.is_none() {
-                watcher = self.watcher(changed.clone());
+                watcher = self.watcher(changed.clone(), removals.clone());
             }
             let seen = tokio::task::spawn_blocking(move || {
                 let desired = scanner.scan();
@@ -91,9 +95,10 @@ impl FolderSource {
     }
 
     /// Watches the folder. Where that cannot be, the slow look is what is left.
-    fn watcher(&self, changed: Arc<Notify>) -> Option<RecommendedWatcher> {
+    fn watcher(&self, changed: Arc<Notify>, removals: Arc<Mutex<Removals>>) -> Option<RecommendedWatcher> {
         let notice = move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| !event.kind.is_access()) {
+            if let Some(event) = event.ok().filter(|event| !event.kind.is_access()) {
+                removals.lock().note(&event);
                 changed.notify_one();
             }
         };

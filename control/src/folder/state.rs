@@ -3,7 +3,10 @@
 //! - a file with a broken document keeps, for all that it no longer says, the objects that it last had;
 //! - of two manifests of one kind and name the one that was there first stays.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use modelring_placement::rules::static_stability;
 
@@ -13,6 +16,8 @@ use crate::{
     source::{Desired, InstanceSpec, Notice},
 };
 
+/// The kind that services are of.
+pub(super) const SERVICE: &str = "InferenceService";
 /// Name of the file that lists the agents.
 const INSTANCES: &str = "instances.yaml";
 
@@ -101,6 +106,33 @@ impl Files {
         self.files.remove(name);
     }
 
+    /// Whether a file could not be read, now and before.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.files.values().any(|file| !file.was_whole)
+    }
+
+    /// Whether there is any InferenceService.
+    pub(super) fn has_services(&self) -> bool {
+        self.files.values().any(|file| file.objects.keys().any(|key| key.kind == SERVICE))
+    }
+
+    /// The kind of which nothing is left without these files, if there is one.
+    pub(super) fn would_vanish(&self, gone: &BTreeSet<String>) -> Option<&'static str> {
+        if gone.is_empty() {
+            return None;
+        }
+        if gone.contains(INSTANCES) && !self.instances.is_empty() {
+            return Some("instances.yaml");
+        }
+        let kinds = |of_gone: bool| {
+            let files = self.files.iter().filter(move |(name, _)| gone.contains(name.as_str()) == of_gone);
+            files.flat_map(|(_, file)| file.objects.keys().map(|key| key.kind))
+        };
+        let rest: BTreeSet<&str> = kinds(false).collect();
+        // Of a Secret or ConfigMap there is one: its removal is a change like any other.
+        kinds(true).find(|kind| !rest.contains(kind) && !matches!(*kind, "Secret" | "ConfigMap"))
+    }
+
     /// The desired state that the files say together.
     pub(super) fn merge(&mut self) -> Merged {
         let mut claims: BTreeMap<&Key, Vec<&String>> = BTreeMap::new();
@@ -149,7 +181,7 @@ impl Files {
         }
         merged.desired.instances.clone_from(&self.instances);
         merged.desired.notices = notices;
-        merged.desired.incomplete = self.files.values().any(|file| !file.was_whole);
+        merged.desired.incomplete = self.is_incomplete();
         merged
     }
 

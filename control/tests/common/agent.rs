@@ -46,6 +46,8 @@ struct Inner {
     script: Mutex<Script>,
     asked: Mutex<Vec<LoadRequest>>,
     hints: Mutex<Hints>,
+    /// It answers no watch.
+    hidden: tokio::sync::watch::Sender<bool>,
 }
 
 #[derive(Clone)]
@@ -64,6 +66,7 @@ impl FakeAgent {
             script: Mutex::new(Arc::new(|_| Outcome::Loads)),
             asked: Mutex::default(),
             hints: Mutex::default(),
+            hidden: tokio::sync::watch::Sender::new(false),
         });
         let serving = Server::builder()
             .add_service(AgentServer::new(Service(state.clone())))
@@ -89,6 +92,11 @@ impl FakeAgent {
     pub fn leave(&self) {
         let seq = *self.state.seq.lock();
         let _ = self.state.events.send(AgentEvent { seq, event: Some(Event::Leaving(v1::Leaving {})) });
+    }
+
+    /// Ends all watches and answers none, as one that control does not reach; or answers again.
+    pub fn hide(&self, hidden: bool) {
+        self.state.hidden.send_replace(hidden);
     }
 
     pub fn asked(&self) -> Vec<LoadRequest> {
@@ -145,6 +153,10 @@ impl Agent for Service {
     async fn watch(&self, request: Request<Streaming<WatcherMessage>>) -> Result<Response<Self::WatchStream>, Status> {
         let state = self.0.clone();
         let mut messages = request.into_inner();
+        let mut hidden = state.hidden.subscribe();
+        if *hidden.borrow_and_update() {
+            return Err(Status::unavailable("it is not reached"));
+        }
         let (tell, told) = tokio::sync::mpsc::channel(64);
         tokio::spawn(async move {
             let mut events = state.events.subscribe();
@@ -181,6 +193,7 @@ impl Agent for Service {
                         _ => return,
                     },
                     Ok(event) = events.recv() => event,
+                    _ = hidden.changed() => return,
                 };
                 if tell.send(Ok(next)).await.is_err() {
                     return;

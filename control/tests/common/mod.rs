@@ -116,15 +116,19 @@ impl Mesh {
     /// Stops control, if it runs, and starts another over the same folder.
     pub async fn restart(&mut self) {
         self.stop().await;
-        let config = Config {
+        self.control = Some(Control::start(self.config()).await.unwrap());
+    }
+
+    /// The settings of a control over the folder.
+    pub fn config(&self) -> Config {
+        Config {
             dir: self.path().to_owned(),
             listen: "127.0.0.1:0".parse().unwrap(),
             namespace: "default".to_owned(),
             instances: self.instances.clone(),
             built_in_runtimes: Vec::new(),
             dataplane: self.dataplane.clone(),
-        };
-        self.control = Some(Control::start(config).await.unwrap());
+        }
     }
 
     pub async fn stop(&mut self) {

@@ -19,6 +19,9 @@ pub fn allows(before: &VModel, after: &VModel, facts: &Facts<'_>) -> bool {
     if back {
         return facts.active.ready == 0;
     }
+    if facts.canary {
+        return false;
+    }
     let ready = facts.target.ready;
     let goal = before.goal().min(facts.max_copies.unwrap_or(u32::MAX)).max(1);
     let waited = before.waited(facts.now) >= facts.load_timeout;
