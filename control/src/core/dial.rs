@@ -42,6 +42,7 @@ pub enum Heard {
     Unreachable {
         /// The connection was refused: no agent is there, and with it no copy.
         refused: bool,
+        /// What the connection said.
         text: String,
     },
     /// It speaks another protocol, or refuses the watch.
