@@ -76,6 +76,11 @@ impl Held {
         self.bytes
     }
 
+    /// Whether more than half of the budget is spent.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.budget.used() > self.budget.limit / 2
+    }
+
     /// Charges what a stream holds beyond [`FREE`]: small calls go on while the budget is spent.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ use super::{
     policy::{Attempt, Decision, FieldPath, First, Head, Plan, Policy, Record},
     request::{Broken, Request},
     tail::Tail,
+    upstream::NoLane,
 };
 
 /// How long the first message may take to show the name.
@@ -211,7 +212,8 @@ impl<'a, P: Policy, C: Client> Drive<'a, P, C> {
         self.story.record.subject = plan.subject;
         let lane = match self.wait(engine.pool.lane(&plan.target)).await? {
             Ok(lane) => lane,
-            Err(text) => return self.again(plan.lease, failure::connect(text)),
+            Err(NoLane::Unreachable(text)) => return self.again(plan.lease, failure::connect(text)),
+            Err(NoLane::Full(text)) => return self.again(plan.lease, failure::refused(text)),
         };
         if !engine.policy.usable(&plan.lease) {
             return self.again(plan.lease, failure::unusable());
@@ -221,7 +223,8 @@ impl<'a, P: Policy, C: Client> Drive<'a, P, C> {
         let begun = engine.clock.now();
         let (response, up) = match lane.sender().send_request(head, false) {
             Ok(stream) => stream,
-            Err(error) => return self.again(plan.lease, failure::connect(format!("the call was not sent: {error}"))),
+            // The connection ended, or leaves, since it was chosen.
+            Err(error) => return self.again(plan.lease, failure::refused(format!("the call was not sent: {error}"))),
         };
         let parts = Parts {
             up,
@@ -277,6 +280,7 @@ impl<'a, P: Policy, C: Client> Drive<'a, P, C> {
             code: original.as_ref().map(|_| answer.code),
             text: answer.text.clone(),
             replayable: self.request.is_replayable(),
+            whole: self.request.is_ended(),
             tries: self.story.record.tries,
         };
         let may_repeat = attempt.replayable && attempt.tries < TOO_MANY;

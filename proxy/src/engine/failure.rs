@@ -32,10 +32,10 @@ pub(super) struct Original {
     pub trailers: Option<HeaderMap>,
 }
 
-/// Whether the policy looks at a status before the caller sees it: INVALID_ARGUMENT (MLServer's word for a missing
-/// model), NOT_FOUND, RESOURCE_EXHAUSTED, UNAVAILABLE.
+/// Whether the policy looks at a status before the caller sees it: NOT_FOUND, RESOURCE_EXHAUSTED, UNAVAILABLE, and what
+/// some servers say of a missing model, INVALID_ARGUMENT (MLServer) and INTERNAL (TorchServe).
 pub(super) fn is_looked_at(code: u32) -> bool {
-    matches!(code, 3 | 5 | RESOURCE_EXHAUSTED | UNAVAILABLE)
+    matches!(code, 3 | 5 | RESOURCE_EXHAUSTED | INTERNAL | UNAVAILABLE)
 }
 
 /// The server answered with a status.
@@ -46,6 +46,11 @@ pub(super) fn status(answer: Answer) -> Failure {
 /// No connection.
 pub(super) fn connect(text: impl Into<String>) -> Failure {
     Failure { ran: Ran::No, cause: Cause::Connect, answer: Answer::new(Reason::UC, text), original: None }
+}
+
+/// The server takes no call now, and has not seen this one.
+pub(super) fn refused(text: impl Into<String>) -> Failure {
+    Failure { ran: Ran::No, cause: Cause::Refused, answer: Answer::new(Reason::RB, text), original: None }
 }
 
 /// The copy was not usable any more when the call was about to be written.
@@ -78,8 +83,7 @@ pub(super) fn classify(error: &h2::Error) -> Failure {
     let refused = error.is_reset() && error.reason() == Some(Code::REFUSED_STREAM);
     // A GOAWAY of the server fails only the streams that it will not look at.
     let (ran, cause, answer) = if refused || error.is_go_away() && error.is_remote() {
-        let answer = Answer::new(Reason::RB, format!("the model server refused the call: {error}"));
-        (Ran::No, Cause::Refused, answer)
+        return self::refused(format!("the model server refused the call: {error}"));
     } else if error.is_reset() {
         let code = if error.reason() == Some(Code::ENHANCE_YOUR_CALM) { RESOURCE_EXHAUSTED } else { INTERNAL };
         (Ran::Maybe, Cause::Reset, lost(code, format!("the model server reset the call: {error}")))

@@ -156,6 +156,9 @@ impl<'a, C: Client> Forward<'a, C> {
     fn account(&mut self) -> Result<(), Outcome> {
         let queued = self.up_queue.cost() + self.down_queue.cost();
         let cost = |held: &Request, client: &C| held.cost() + queued + client.cost();
+        if self.request.is_large() && self.held.is_scarce() {
+            self.request.forget();
+        }
         if self.held.charge(cost(self.request, self.client)).is_ok() {
             return Ok(());
         }

@@ -112,6 +112,8 @@ pub struct Attempt {
     pub text: String,
     /// Whether all that the caller sent is still held, so that the call can be sent again.
     pub replayable: bool,
+    /// Whether the caller had ended its request: to a method that is not known otherwise, the call was a unary one.
+    pub whole: bool,
     /// Attempts so far, this one included.
     pub tries: u32,
 }

@@ -1,7 +1,7 @@
 //! What the caller has sent and no server has taken yet, or may have to be sent again.
 //!
 //! Pieces are kept as they came (no copy). An attempt reads them by a cursor; what it has passed is kept for a replay
-//! until the response begins or the request outgrows [`REPLAY`].
+//! until the response begins or the request outgrows [`REPLAY`]; beyond [`SMALL`] only while the budget is not half spent.
 
 use std::{
     collections::VecDeque,
@@ -17,8 +17,10 @@ use super::{
     pieces::OVERHEAD,
 };
 
-/// Largest request that is kept for a replay, bytes.
-const REPLAY: usize = 256 * 1024;
+/// Largest request that is kept for a replay, bytes: a message of the default limit.
+const REPLAY: usize = 17 << 20;
+/// What is larger is kept only while memory is plenty, bytes.
+const SMALL: usize = 256 * 1024;
 
 /// The request half of a call.
 #[derive(Default)]
@@ -111,6 +113,11 @@ impl Request {
     pub(super) fn rewind(&mut self) {
         debug_assert!(self.kept || self.cursor == 0, "a request that was passed in part cannot be replayed");
         self.cursor = 0;
+    }
+
+    /// Whether its replay has to go before others have to.
+    pub(super) fn is_large(&self) -> bool {
+        self.kept && self.cost > SMALL
     }
 
     /// There will be no replay: drops what was passed.

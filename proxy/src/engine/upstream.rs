@@ -1,12 +1,15 @@
 //! Connections to model servers: each thread has its own.
 //!
 //! Per target one HTTP/2 connection, another at 80 % of the peer's streams, at most [`MOST`]. One dial at a time; a new
-//! connection is used only once the target has confirmed that the address is still its own. No PINGs: gRPC servers
+//! connection is used only once the server has told its settings (a relay, or another program, accepts and then closes or
+//! keeps silent) and the target has confirmed that the address is still its own. No PINGs: gRPC servers
 //! answer too many of them with GOAWAY; dead peers are found by TCP.
 
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    future::poll_fn,
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -28,6 +31,8 @@ use crate::net::tcp;
 const MOST: usize = 4;
 /// Streams on one connection, most, whatever the peer allows.
 const STREAMS: usize = 1024;
+/// Streams that a server allows which has not said so yet; none can say this number.
+const UNTOLD: usize = usize::MAX - 1;
 /// How long a dial, its confirmation, or the wait for a free stream may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a server may leave bytes unacknowledged.
@@ -53,6 +58,15 @@ pub(super) struct Pool {
 pub(super) struct Lane {
     connection: Rc<Connection>,
     slot: Rc<Slot>,
+}
+
+/// Why there is no place for a stream, for people.
+#[derive(Debug)]
+pub(super) enum NoLane {
+    /// The server cannot be connected.
+    Unreachable(String),
+    /// It can, and takes no more streams.
+    Full(String),
 }
 
 /// One target's connections.
@@ -90,11 +104,14 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// Why there is no connection, for people. Nothing was sent.
-    pub(super) async fn lane(&self, target: &Arc<Target>) -> Result<Lane, String> {
+    /// Why there is none. Nothing was sent.
+    pub(super) async fn lane(&self, target: &Arc<Target>) -> Result<Lane, NoLane> {
         let slot = self.slots.borrow_mut().entry(target.key.clone()).or_default().clone();
         let waiting = timeout(PATIENCE * 2, slot.clone().lane(target));
-        waiting.await.unwrap_or_else(|_| Err(format!("no free stream to the model server at {}", target.address)))
+        match waiting.await {
+            Ok(lane) => lane.map_err(NoLane::Unreachable),
+            Err(_) => Err(NoLane::Full(format!("no free stream to the model server at {}", target.address))),
+        }
     }
 
     /// Closes what was not used for long; called now and then.
@@ -186,6 +203,7 @@ async fn connect(target: &Arc<Target>, slot: &Rc<Slot>) -> Result<Connection, St
         tcp::keep_alive(&socket, UNACKNOWLEDGED);
         let handshake = h2::client::Builder::new()
             .enable_push(false)
+            .initial_max_send_streams(UNTOLD)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(32 * 1024)
@@ -194,7 +212,15 @@ async fn connect(target: &Arc<Target>, slot: &Rc<Slot>) -> Result<Connection, St
             .data_frame_budget(1 << 30)
             .handshake(socket)
             .await;
-        handshake.map_err(|error| fail(&error))
+        let (sender, mut connection) = handshake.map_err(|error| fail(&error))?;
+        poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(fail(&error))),
+            Poll::Ready(Ok(())) => Poll::Ready(Err(fail(&"it was closed before it spoke HTTP/2"))),
+            Poll::Pending if sender.current_max_send_streams() == UNTOLD => Poll::Pending,
+            Poll::Pending => Poll::Ready(Ok(())),
+        })
+        .await?;
+        Ok::<_, String>((sender, connection))
     });
     let (sender, connection) = dialled.await.map_err(|_| fail(&"no answer in time"))??;
     let changed = slot.clone();

@@ -40,8 +40,10 @@ pub struct Copy {
     word: CopyWord,
     latency: SharedLatency,
     ready_seq: AtomicU64,
-    /// Seq of the READY that the server was last said to deny, and when.
+    /// Seq of the READY that the server was last said to deny, plus one.
     denied: AtomicU64,
+    /// When it was.
+    denied_at: AtomicU64,
     /// Calls that wait for one to end.
     queued: AtomicU32,
     freed: Notify,
@@ -79,6 +81,14 @@ pub enum Entry {
     Overload,
 }
 
+/// Whether it is news that the server denies a copy's model.
+pub enum Denial {
+    /// It is, since this READY: the agent is to be told.
+    News(v1::Missing),
+    /// The agent was told so long ago.
+    Since(Duration),
+}
+
 /// A call that waits for its turn on a copy.
 pub struct Queued(Arc<Copy>);
 
@@ -96,6 +106,7 @@ impl Copy {
             latency: SharedLatency::default(),
             ready_seq: AtomicU64::new(0),
             denied: AtomicU64::new(0),
+            denied_at: AtomicU64::new(0),
             queued: AtomicU32::new(0),
             freed: Notify::new(),
             changed: Notify::new(),
@@ -162,12 +173,15 @@ impl Copy {
         self.latency.observe(now, took);
     }
 
-    /// The server said that it has not the model. Returns whether that is news since this READY.
+    /// The server said that it has not the model.
     #[must_use]
-    pub fn deny(&self) -> Option<v1::Missing> {
+    pub fn deny(&self, now: Time) -> Denial {
         let seq = self.ready_seq.load(Ordering::Relaxed);
-        let news = self.denied.swap(seq + 1, Ordering::Relaxed) != seq + 1;
-        news.then(|| v1::Missing { model: self.model.to_string(), boot_id: self.boot, seq })
+        if self.denied.swap(seq + 1, Ordering::Relaxed) != seq + 1 {
+            self.denied_at.store(now.as_nanos(), Ordering::Relaxed);
+            return Denial::News(v1::Missing { model: self.model.to_string(), boot_id: self.boot, seq });
+        }
+        Denial::Since(now.since(Time::from_nanos(self.denied_at.load(Ordering::Relaxed))))
     }
 
     /// Sets the state; returns the calls in flight at that moment. The task that watches the agent alone does this.

@@ -233,6 +233,12 @@ impl Serving {
         was_direct && self.relay.is_some() && !self.relayed.swap(true, Ordering::Relaxed)
     }
 
+    /// Whether the runtime names the method among those that carry the id.
+    #[must_use]
+    pub fn names(&self, method: &str) -> bool {
+        self.methods.get(method).is_some_and(|paths| !paths.request.is_empty())
+    }
+
     /// How a method carries the id; `None` = it may not be called.
     #[must_use]
     pub fn paths(&self, method: &str) -> Option<Paths> {

@@ -36,10 +36,10 @@ use modelring_placement::{
 use modelring_proto::{PROTOCOL, v1};
 use parking_lot::Mutex;
 use rand::Rng;
-use tokio::{runtime::Handle, sync::Notify, sync::watch as signal};
+use tokio::{runtime::Handle, sync::Notify, sync::watch as signal, task::AbortHandle};
 use tonic::transport::Endpoint;
 
-pub use copy::{Copy, Entry, InFlight, Queued};
+pub use copy::{Copy, Denial, Entry, InFlight, Queued};
 pub use host::{Host, LOAD_TIMEOUT, Paths, Serving};
 pub use index::Index;
 pub use loads::{Load, Loads, Phase, Waiter};
@@ -88,6 +88,8 @@ pub struct Fleet {
     ready: signal::Sender<bool>,
     /// Held while the peers are changed.
     installing: Mutex<()>,
+    /// The tasks that watch control and keep the table.
+    tasks: Mutex<Vec<AbortHandle>>,
 }
 
 /// Where the fleet gets its table from, and where it keeps it.
@@ -126,6 +128,7 @@ impl Fleet {
             ending: AtomicBool::new(false),
             ready: signal::Sender::new(false),
             installing: Mutex::default(),
+            tasks: Mutex::default(),
         })
     }
 
@@ -136,9 +139,11 @@ impl Fleet {
                 tracing::info!(version = %table.version, models = table.models(), "starting from the kept table");
                 self.install(table);
             }
-            self.runtime.spawn(store::keep(self.clone(), dir));
+            let keep = self.runtime.spawn(store::keep(self.clone(), dir));
+            self.tasks.lock().push(keep.abort_handle());
         }
-        self.runtime.spawn(routes::run(self.clone(), source.control, source.namespace));
+        let watch = self.runtime.spawn(routes::run(self.clone(), source.control, source.namespace));
+        self.tasks.lock().push(watch.abort_handle());
     }
 
     /// The table in force.
@@ -246,6 +251,7 @@ impl Fleet {
 
     /// Ends all tasks; nothing may be used any more.
     pub fn stop(&self) {
+        self.tasks.lock().drain(..).for_each(|task| task.abort());
         let peers = self.peers.swap(Arc::default());
         peers.values().for_each(|peer| peer.retire());
     }

@@ -28,8 +28,8 @@ const REPORT_AT_LEAST: Duration = Duration::from_millis(100);
 const OUTBOX: usize = 64;
 /// How long a message may wait before the stream counts as stuck.
 const STUCK: Duration = Duration::from_secs(5);
-/// How long control may take to end a stream that was refused.
-const FAREWELL: Duration = Duration::from_millis(500);
+/// How long control may take to end a stream whose caller has said its last: until it does, a refusal may not have come.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// Largest update of a table, bytes.
 const LARGEST: usize = 64 << 20;
 

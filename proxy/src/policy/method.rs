@@ -18,7 +18,10 @@ pub(super) enum Answerer {
 pub(super) fn answerer(method: &str) -> Answerer {
     let (service, name) = method.split_once('/').unwrap_or((method, ""));
     match service {
-        "mmesh.ModelRuntime" => Answerer::Nobody,
+        "mmesh.ModelRuntime"
+        | "com.ibm.watson.tas.internal.proto.ModelServer"
+        | "org.pytorch.serve.grpc.management.ManagementAPIsService" => Answerer::Nobody,
+        "tensorflow.serving.ModelService" if name == "HandleReloadConfigRequest" => Answerer::Nobody,
         "grpc.health.v1.Health"
         | "grpc.reflection.v1.ServerReflection"
         | "grpc.reflection.v1alpha.ServerReflection" => Answerer::ProxyUnlessNamed,
@@ -35,17 +38,21 @@ pub(super) fn answerer(method: &str) -> Answerer {
     }
 }
 
+/// Whether a method is unary; `None` where it is not known.
+#[must_use]
+pub(super) fn unary(method: &str) -> Option<bool> {
+    Some(match method.split_once('/')? {
+        ("inference.GRPCInferenceService", name) => name != "ModelStreamInfer",
+        ("tensorflow.serving.PredictionService", name) => name != "PredictStreamed",
+        ("org.pytorch.serve.grpc.inference.InferenceAPIsService", name) => matches!(name, "Ping" | "Predictions"),
+        _ => return None,
+    })
+}
+
 /// Whether a method is known to be unary.
 #[must_use]
 pub(super) fn is_unary(method: &str) -> bool {
-    match method.split_once('/') {
-        Some(("inference.GRPCInferenceService", name)) => name != "ModelStreamInfer",
-        Some(("tensorflow.serving.PredictionService", _)) => true,
-        Some(("org.pytorch.serve.grpc.inference.InferenceAPIsService", name)) => {
-            matches!(name, "Ping" | "Predictions")
-        }
-        _ => false,
-    }
+    unary(method) == Some(true)
 }
 
 #[cfg(test)]
@@ -56,6 +63,9 @@ mod tests {
     fn methods_that_manage_a_server_are_not_offered() {
         for method in [
             "mmesh.ModelRuntime/loadModel",
+            "com.ibm.watson.tas.internal.proto.ModelServer/loadModel",
+            "org.pytorch.serve.grpc.management.ManagementAPIsService/RegisterModel",
+            "tensorflow.serving.ModelService/HandleReloadConfigRequest",
             "inference.GRPCInferenceService/RepositoryModelLoad",
             "inference.GRPCInferenceService/RepositoryIndex",
             "inference.GRPCInferenceService/SystemSharedMemoryRegister",
@@ -72,7 +82,10 @@ mod tests {
         assert_eq!(answerer("inference.GRPCInferenceService/ServerLive"), Answerer::ProxyUnlessNamed);
         assert_eq!(answerer("inference.GRPCInferenceService/ModelReady"), Answerer::Proxy);
         assert_eq!(answerer("grpc.health.v1.Health/Check"), Answerer::ProxyUnlessNamed);
-        assert_eq!(answerer("inference.GRPCInferenceService/ModelInfer"), Answerer::Server);
+        for method in ["ModelInfer", "ModelStreamInfer", "ModelMetadata", "ModelConfig", "ModelStatistics"] {
+            assert_eq!(answerer(&format!("inference.GRPCInferenceService/{method}")), Answerer::Server);
+        }
+        assert_eq!(answerer("tensorflow.serving.ModelService/GetModelStatus"), Answerer::Server);
         assert_eq!(answerer("mmesh.ModelMesh/whatever"), Answerer::Server);
         assert_eq!(answerer(""), Answerer::Server);
     }
@@ -83,5 +96,6 @@ mod tests {
         assert!(!is_unary("inference.GRPCInferenceService/ModelStreamInfer"));
         assert!(!is_unary("org.pytorch.serve.grpc.inference.InferenceAPIsService/StreamPredictions"));
         assert!(!is_unary("some.Other/Method"));
+        assert_eq!(unary("some.Other/Method"), None);
     }
 }

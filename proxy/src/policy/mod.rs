@@ -63,6 +63,10 @@ struct Call {
     /// `/pkg.Service/Method`.
     path: Arc<str>,
     deadline: Time,
+    /// A server said RESOURCE_EXHAUSTED already.
+    exhausted: bool,
+    /// A server denied the model already.
+    denied: bool,
 }
 
 /// One attempt of a call on a copy.
@@ -120,6 +124,8 @@ impl Mesh {
                     asked: asked.name().clone(),
                     path: head.path.clone(),
                     deadline: head.deadline,
+                    exhausted: false,
+                    denied: false,
                 };
                 let now = self.now();
                 self.0.retries.called(now, 1);

@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
 use modelring_proto::inference::{ServerLiveRequest, ServerReadyRequest};
-use modelring_proxy::engine::answer::Reason;
+use modelring_proxy::{engine::answer::Reason, net::Settings};
 use tonic::{Code, Request};
 
 use crate::{
@@ -92,8 +92,9 @@ async fn unavailable_is_tried_again_and_passed_on_at_last() {
 #[tokio::test]
 async fn a_request_too_large_to_be_kept_is_not_tried_again_and_gets_the_servers_status() {
     let upstream = Upstream::start().await;
-    let proxy = Proxy::before(&upstream).await;
-    let status = proxy.client().await.model_infer(infer("echo", "unavailable", vec![7; 1 << 20])).await;
+    let echo = ("echo", vec![crate::support::target("one", upstream.address)]);
+    let proxy = Proxy::with(Settings::loopback(), 1 << 20, [echo]).await;
+    let status = proxy.client().await.model_infer(infer("echo", "unavailable", vec![7; 3 << 20])).await;
     let status = status.expect_err("is unavailable");
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "not now"));
     assert_eq!(upstream.calls(), 1);

@@ -1,9 +1,11 @@
 //! What becomes of attempts that failed.
 
+use std::time::Duration;
+
 use modelring_proto::v1::watcher_message::Message;
 use modelring_proxy::engine::{
     answer::Reason,
-    policy::{Attempt, Cause, Plan, Policy, Ran},
+    policy::{Attempt, Cause, Decision, Plan, Policy, Ran},
 };
 use modelring_proxy::policy::Lease;
 
@@ -24,7 +26,7 @@ async fn two_copies() -> ([ScriptedAgent; 2], World) {
 
 fn status(code: u32, text: &str) -> Attempt {
     let (ran, cause) = (Ran::Maybe, Cause::Status);
-    Attempt { ran, cause, code: Some(code), text: text.into(), replayable: true, tries: 1 }
+    Attempt { ran, cause, code: Some(code), text: text.into(), replayable: true, whole: true, tries: 1 }
 }
 
 fn not_run(cause: Cause) -> Attempt {
@@ -120,5 +122,27 @@ async fn a_server_that_goes_on_denying_is_believed() {
     for agent in agents {
         agent.hears("one report", |message| matches!(message, Message::Missing(_)).then_some(())).await;
         assert!(!agent.has_heard(|message| matches!(message, Message::Missing(_))));
+    }
+}
+
+#[tokio::test]
+async fn calls_that_are_denied_while_the_agent_looks_wait_with_the_first_and_later_ones_are_told() {
+    let agent = ScriptedAgent::start("a").await;
+    agent.ready("m");
+    let world = World::new(&[&agent]).await;
+    world.usable("m", true).await;
+    let denied = status(5, "no such version");
+    let (first, second, third) = (world.infer().await.plan(), world.infer().await.plan(), world.infer().await.plan());
+    let mut waits = Vec::new();
+    for plan in [first, second] {
+        let decision = world.mesh.again(&head(INFER, &[]), Some(b"v"), plan.lease, denied.clone());
+        let Decision::Hold(later) = decision else { panic!("it is not held") };
+        waits.push(later);
+    }
+    world.hand.advance(Duration::from_secs(1));
+    let late = again(&world, third, denied).await.answer();
+    assert_eq!(late, (None, 5, "no such version".into()));
+    for later in waits {
+        settle(soon("a decision", later).await).await.plan();
     }
 }

@@ -6,6 +6,11 @@ mod drains;
 mod hold;
 mod limits;
 mod names;
+#[expect(dead_code, reason = "shared with the tests of the engine")]
+#[path = "../engine/raw.rs"]
+mod raw;
+mod rig;
+mod safe;
 mod scripted;
 mod view;
 mod whole;

@@ -70,13 +70,15 @@ impl Routes for ControlService {
         {
             let mut state = self.0.lock();
             state.greeting.iter().for_each(|update| out.try_send(Ok(update.clone())).expect("there is room"));
-            state.proxies.push(out);
+            state.proxies.push(out.clone());
         }
         let state = self.0.clone();
         tokio::spawn(async move {
             while let Some(Ok(message)) = messages.next().await {
                 state.lock().heard.extend(message.message);
             }
+            // As control does: who has said its last is told no more.
+            state.lock().proxies.retain(|proxy| !proxy.same_channel(&out));
         });
         Ok(Response::new(ReceiverStream::new(updates)))
     }

@@ -3,6 +3,7 @@
 mod agent;
 mod control;
 mod server;
+mod wild;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -13,6 +14,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 pub(crate) use agent::ScriptedAgent;
 pub(crate) use control::ScriptedControl;
 pub(crate) use server::KServe;
+pub(crate) use wild::{Does, INTERNAL_ERROR, REFUSED_STREAM, Wild};
 
 /// Stops a server when dropped.
 struct Stop(JoinHandle<()>);
