@@ -30,7 +30,10 @@ use crate::{
     identity::Identity,
     server::ModelServer,
     service::AgentService,
-    storage::{store::Store, watch},
+    storage::{
+        store::{Places, Store},
+        watch,
+    },
 };
 
 /// Shortest time that a drain may be given.
@@ -83,7 +86,12 @@ impl Agent {
             return Err(Error::Setting { key: "agent.drainTimeout", text });
         }
         let identity = Identity::take(&config.model_dir, config.instance.as_deref(), config.pod_uid.as_deref())?;
-        let store = Store::open(&config.model_dir, config.storage_config.clone(), config.local_root.clone())
+        let places = Places {
+            config_dir: config.storage_config.clone(),
+            local_root: config.local_root.clone(),
+            disk_limit: config.disk_limit,
+        };
+        let store = Store::open(&config.model_dir, places)
             .map_err(|source| Error::ModelDir { verb: "use", path: config.model_dir.clone(), source })?;
         let store = Arc::new(store);
         let server = CustomServer::new(&config.management, &config.runtime, store.clone())?;
@@ -225,7 +233,10 @@ async fn attend(server: impl ModelServer, store: Arc<Store>, may_purge_at: Time,
     loop {
         match server.handshake(believed).await {
             Ok(session) => {
-                remove_leftovers(&store).await;
+                // The server holds none now, and nothing may be pulled yet.
+                if let Err(error) = store.sweep().await {
+                    tracing::warn!(error = error.text, "leftovers not removed");
+                }
                 life += 1;
                 let _ = core.send(Message::Up(life, session.clone())).await;
                 session.gone().await;
@@ -238,17 +249,6 @@ async fn attend(server: impl ModelServer, store: Arc<Store>, may_purge_at: Time,
                 tokio::time::sleep(BROKEN).await;
                 believed = false;
             }
-        }
-    }
-}
-
-/// Removes the files of models of an earlier agent or server process, now that the server holds none and nothing may be
-/// pulled yet. They are links, which cost nothing to make again.
-async fn remove_leftovers(store: &Store) {
-    let models = store.models().await.unwrap_or_default();
-    for model in models {
-        if let Err(error) = store.remove(&model).await {
-            tracing::warn!(%model, error = error.text, "leftover not removed");
         }
     }
 }

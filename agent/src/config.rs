@@ -23,6 +23,9 @@ pub struct Config {
     pub storage_config: Option<PathBuf>,
     /// Root that `local` entries are relative to; `None` = `local` is an unknown type.
     pub local_root: Option<PathBuf>,
+    /// Most bytes of model files in the model directory, of loaded and of unloaded models together (`agent.diskLimit`);
+    /// `None` = 80 % of the volume.
+    pub disk_limit: Option<u64>,
     /// Management endpoint of the model server (`mmesh.ModelRuntime`): `http://host:port` or `unix:/path`.
     pub management: String,
     /// Where the model server serves inference, `host:port`.

@@ -11,7 +11,7 @@ mod failure;
 mod identity;
 pub mod server;
 mod service;
-pub mod storage;
+mod storage;
 mod watch;
 mod wire;
 

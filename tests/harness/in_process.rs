@@ -62,6 +62,7 @@ impl InProcess {
             model_dir: state.join("models"),
             storage_config: Some(state.join("storage-config")),
             local_root: Some(folder.path().to_owned()),
+            disk_limit: None,
             management: format!("http://{}", runtime.addr),
             data: runtime.addr.to_string(),
             min_churn_age: Some(setup.min_churn_age),

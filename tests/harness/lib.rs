@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: a folder of manifests, a mesh that serves it, clients, the tools of others.
 
 mod client;
+mod faulty_link;
 pub mod fleet;
 mod folder;
 mod in_process;
@@ -10,10 +11,12 @@ mod ledger;
 mod mesh;
 mod process;
 mod raw;
+mod s3;
 mod tools;
 mod zipf;
 
 pub use client::{Rest, grpc};
+pub use faulty_link::{Asked, Fault, FaultyLink};
 pub use fleet::{Fleet, FleetSetup};
 pub use folder::Folder;
 pub use in_process::{InProcess, Setup};
@@ -23,5 +26,6 @@ pub use ledger::LedgerWatch;
 pub use mesh::{Mesh, Process};
 pub use process::{Up, binary};
 pub use raw::{RawAnswer, RawCall, framed};
+pub use s3::S3;
 pub use tools::{grpcurl, python, python_client};
 pub use zipf::Zipf;

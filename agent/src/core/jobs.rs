@@ -98,7 +98,7 @@ impl Jobs {
         });
     }
 
-    /// Has the server unload a model until it says that it did, then removes its files. Ends without a word when the server
+    /// Has the server unload a model until it says that it did, then lets go of its files. Ends without a word when the server
     /// process is gone: what it held is gone with it.
     pub(super) fn unload(&self, session: Arc<dyn Session>, model: ModelId, attempt: Attempt) {
         let store = self.store.clone();
@@ -112,9 +112,8 @@ impl Jobs {
                     tokio::time::sleep(pause).await;
                     pause = RETRY;
                 }
-                // Links cost nothing to make again.
-                if let Err(error) = store.remove(&model).await {
-                    tracing::warn!(%model, error = error.text, "files of an unloaded model stay");
+                if let Err(error) = store.let_go(&model).await {
+                    tracing::warn!(%model, error = error.text, "files of an unloaded model are as they were");
                 }
                 let _ = core.send(Message::Unloaded(model.clone(), attempt)).await;
             };

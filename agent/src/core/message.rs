@@ -10,7 +10,7 @@ use modelring_proto::v1::LoadEvent;
 use tokio::sync::{mpsc, oneshot};
 
 use super::watchers::{StreamId, Watch};
-use crate::{server::Session, storage::store::Files};
+use crate::{server::Session, storage::store::{Files, Pin}};
 
 /// Something that the core is to know.
 pub(crate) enum Message {
@@ -37,7 +37,7 @@ pub(crate) enum Message {
     /// A pull is this far.
     Progress(ModelId, Attempt, u64, u64),
     /// A pull has ended.
-    Pulled(ModelId, Attempt, Result<Files, LoadError>),
+    Pulled(ModelId, Attempt, Result<(Files, Pin), LoadError>),
     /// A load has ended.
     Loaded {
         model: ModelId,

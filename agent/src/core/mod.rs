@@ -28,7 +28,7 @@ use tonic::Status;
 use crate::{
     clock,
     server::Session,
-    storage::store::{Files, Store},
+    storage::store::{Files, Pin, Store},
     wire,
 };
 use jobs::Jobs;
@@ -59,7 +59,9 @@ pub(crate) struct Core {
     /// Jobs that may be given up.
     pulls: HashMap<ModelId, (Attempt, CancellationToken)>,
     /// What was brought for loads that are to come.
-    files: HashMap<ModelId, (Attempt, Files)>,
+    files: HashMap<ModelId, (Attempt, Files, Pin)>,
+    /// Files that the server has, or is about to get.
+    pins: HashMap<ModelId, (Attempt, Pin)>,
     sizes: Sizes,
     ledger: LedgerNews,
     ticked: Time,
@@ -89,6 +91,7 @@ impl Core {
             watchers: Watchers::default(),
             pulls: HashMap::new(),
             files: HashMap::new(),
+            pins: HashMap::new(),
             sizes: Sizes::default(),
             ledger: LedgerNews::default(),
             ticked: Time::ZERO,
@@ -187,9 +190,11 @@ impl Core {
                 }
             }
             Message::Pulled(model, attempt, pulled) => {
-                self.job_is_done(&model, attempt);
-                let pulled = pulled.map(|files| drop(self.files.insert(model.clone(), (attempt, files))));
-                self.decide(Event::Pulled(model, attempt, pulled));
+                // The files of a pull that was given up are let go of here.
+                if self.job_is_done(&model, attempt).is_some() {
+                    let pulled = pulled.map(|(files, pin)| drop(self.files.insert(model.clone(), (attempt, files, pin))));
+                    self.decide(Event::Pulled(model, attempt, pulled));
+                }
             }
             Message::Loaded { model, model_type, on_disk, attempt, loaded } => {
                 if let Ok(LoadedModel { bytes: Some(bytes), .. }) = &loaded {
@@ -197,7 +202,12 @@ impl Core {
                 }
                 self.decide(Event::Loaded(model, attempt, loaded));
             }
-            Message::Unloaded(model, attempt) => self.decide(Event::Unloaded(model, attempt)),
+            Message::Unloaded(model, attempt) => {
+                if self.pins.get(&model).is_some_and(|(of, _)| *of == attempt) {
+                    self.pins.remove(&model);
+                }
+                self.decide(Event::Unloaded(model, attempt));
+            }
             Message::Leave(done) => self.leave(done),
         }
     }
@@ -227,13 +237,17 @@ impl Core {
                 if let Some(job) = self.job_is_done(&model, attempt) {
                     job.cancel();
                 }
-                if self.files.get(&model).is_some_and(|(of, _)| *of == attempt) {
+                if self.files.get(&model).is_some_and(|(of, ..)| *of == attempt) {
                     self.files.remove(&model);
                 }
             }
             Action::Load(model, attempt) => {
                 self.waiters.progress(&model.id, "loading", 0, 0);
-                let files = self.files.remove(&model.id).filter(|(of, _)| *of == attempt).map(|(_, files)| files);
+                let brought = self.files.remove(&model.id).filter(|(of, ..)| *of == attempt);
+                let files = brought.map(|(_, files, pin)| {
+                    self.pins.insert(model.id.clone(), (attempt, pin));
+                    files
+                });
                 self.jobs.load(self.session(), model, files, attempt);
             }
             Action::Unload(model, attempt) => {
@@ -313,6 +327,7 @@ impl Core {
             tracing::warn!(life, "model server is gone");
             self.server = None;
             self.health.ready.set(Err("the model server is gone"));
+            self.pins.clear();
             self.decide(Event::ServerGone(life));
         }
     }

@@ -62,6 +62,15 @@ impl Entry {
             .and_then(Value::as_str)
             .ok_or_else(|| permanent(Code::InvalidArgument, format!("missing required string configuration '{name}'")))
     }
+
+    /// A field that need not be there, as text; empty is absent.
+    pub(crate) fn optional(&self, name: &str) -> Result<Option<&str>, LoadError> {
+        match self.fields.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok((!text.is_empty()).then_some(text)),
+            Some(_) => Err(permanent(Code::InvalidArgument, format!("configuration '{name}' is not a string"))),
+        }
+    }
 }
 
 /// The fields of an entry; `None` where there is no such entry.

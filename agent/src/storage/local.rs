@@ -11,7 +11,7 @@ use modelring_placement::pod::LoadError;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
-use super::{OnProgress, SafeJoin, Storage, Target, entry::Entry};
+use super::{Aside, Found, OnProgress, SafeJoin, Storage, Target, entry::Entry};
 use crate::{
     failure::{file, passing, permanent},
     server::BoxFuture,
@@ -30,14 +30,17 @@ pub(crate) struct Local {
 }
 
 /// A file of a model.
-#[derive(Debug)]
-struct Found {
+#[derive(Clone, Debug)]
+struct Source {
     /// Where it is in the model; empty for a model of one file.
     relative: PathBuf,
     /// The file itself, no link.
     source: PathBuf,
     bytes: u64,
 }
+
+/// The files of a model, each with its place below the model's folder.
+struct Links(Vec<(PathBuf, Source)>);
 
 // === impl Local ===
 
@@ -56,7 +59,7 @@ impl Local {
     }
 
     /// All files of a model.
-    fn list(&self, remote: &str, given_up: &CancellationToken) -> Result<Vec<Found>, LoadError> {
+    fn list(&self, remote: &str, given_up: &CancellationToken) -> Result<Vec<Source>, LoadError> {
         // A trailing slash says "a folder" in object stores; here the disk says what it is.
         let top = self.root.safe_join(remote)?;
         let mut files = Vec::new();
@@ -73,7 +76,7 @@ impl Local {
                 _ => file("read", &path, &error),
             })?;
             if found.is_file() {
-                files.push(Found { relative, source: path, bytes: found.len() });
+                files.push(Source { relative, source: path, bytes: found.len() });
             } else if found.is_dir() {
                 if depth == DEEPEST {
                     return Err(permanent(
@@ -113,48 +116,65 @@ impl Local {
         let text = format!("path '{}' leads by a link out of '{}'", path.display(), self.root.display());
         Err(permanent(Code::InvalidArgument, text))
     }
-
-    fn link(&self, targets: &[Target], given_up: &CancellationToken) -> Result<u64, LoadError> {
-        let mut bytes = 0;
-        for target in targets {
-            for found in self.list(&target.remote, given_up)? {
-                let link = if found.relative.as_os_str().is_empty() {
-                    target.local.clone()
-                } else {
-                    target.local.join(&found.relative)
-                };
-                if let Some(folder) = link.parent() {
-                    fs::create_dir_all(folder).map_err(|error| file("make", folder, &error))?;
-                }
-                symlink(&found.source, &link).map_err(|error| file("link", &link, &error))?;
-                bytes += found.bytes;
-            }
-        }
-        Ok(bytes)
-    }
 }
 
 impl Storage for Local {
-    fn size<'a>(&'a self, targets: &'a [Target]) -> BoxFuture<'a, Result<u64, LoadError>> {
+    fn origin(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    fn find<'a>(&'a self, targets: &'a [Target]) -> BoxFuture<'a, Result<Box<dyn Found>, LoadError>> {
         let (root, targets) = (self.root.clone(), targets.to_vec());
         blocking(move |given_up| {
             let local = Self { root };
-            targets.iter().try_fold(0, |sum, target| {
-                let files = local.list(&target.remote, given_up)?;
-                Ok(sum + files.iter().map(|found| found.bytes).sum::<u64>())
-            })
+            let mut links = Vec::new();
+            for Target { remote, local: name } in targets {
+                for source in local.list(&remote, given_up)? {
+                    // Joined with nothing, a path would gain a slash.
+                    let place = Path::new(&name);
+                    let link = if source.relative.as_os_str().is_empty() { place.to_owned() } else { place.join(&source.relative) };
+                    links.push((link, source));
+                }
+            }
+            Ok(Box::new(Links(links)) as Box<dyn Found>)
         })
     }
+}
 
-    fn pull<'a>(&'a self, targets: &'a [Target], on_progress: OnProgress<'a>) -> BoxFuture<'a, Result<(), LoadError>> {
-        let (root, targets) = (self.root.clone(), targets.to_vec());
-        let linked = blocking(move |given_up| Self { root }.link(&targets, given_up));
+// === impl Links ===
+
+impl Found for Links {
+    fn bytes(&self) -> u64 {
+        self.0.iter().map(|(_, source)| source.bytes).sum()
+    }
+
+    fn fingerprint(&self) -> Option<String> {
+        None
+    }
+
+    fn bring<'a>(&'a self, into: &'a Aside, on_progress: OnProgress<'a>) -> BoxFuture<'a, Result<(), LoadError>> {
+        let (links, into) = (self.0.clone(), into.clone());
+        let linked = blocking(move |given_up| link(&links, &into, given_up));
         Box::pin(async move {
-            let bytes = linked.await?;
-            on_progress(bytes, bytes);
+            linked.await?;
+            on_progress(self.bytes(), self.bytes());
             Ok(())
         })
     }
+}
+
+fn link(links: &[(PathBuf, Source)], into: &Aside, given_up: &CancellationToken) -> Result<(), LoadError> {
+    for (link, Source { source, .. }) in links {
+        if given_up.is_cancelled() {
+            return Err(passing(Code::Cancelled, "the pull was given up"));
+        }
+        let link = into.path().join(link);
+        if let Some(folder) = link.parent() {
+            fs::create_dir_all(folder).map_err(|error| file("make", folder, &error))?;
+        }
+        symlink(source, &link).map_err(|error| file("link", &link, &error))?;
+    }
+    Ok(())
 }
 
 /// Runs work with files on a thread that may block. Dropping the future tells the work to stop.
@@ -193,9 +213,17 @@ mod tests {
         }
 
         async fn pull(&self, remote: &str) -> Result<PathBuf, LoadError> {
-            let local = self.0.path().join("pulled");
-            let targets = [Target { remote: remote.to_owned(), local: local.clone() }];
-            Local { root: self.models() }.pull(&targets, &|_, _| {}).await.map(|()| local)
+            let into = self.0.path().join("pulled");
+            let aside = Aside::at(into.clone());
+            self.find(remote).await?.bring(&aside, &|_, _| {}).await?;
+            let moved = self.0.path().join("moved");
+            fs::rename(into, &moved).unwrap();
+            Ok(moved.join("m"))
+        }
+
+        async fn find(&self, remote: &str) -> Result<Box<dyn Found>, LoadError> {
+            let targets = [Target { remote: remote.to_owned(), local: "m".to_owned() }];
+            Local { root: self.models() }.find(&targets).await
         }
     }
 
@@ -215,8 +243,7 @@ mod tests {
         assert_eq!(fs::read_to_string(pulled.join("again/b")).unwrap(), "22");
         assert!(fs::symlink_metadata(pulled.join("sub")).unwrap().is_dir());
         assert!(fs::symlink_metadata(pulled.join("sub/b")).unwrap().is_symlink());
-        let targets = [Target { remote: "m".to_owned(), local: pulled }];
-        assert_eq!(Local { root: folder.models() }.size(&targets).await.unwrap(), 5);
+        assert_eq!(folder.find("m").await.unwrap().bytes(), 5);
     }
 
     #[tokio::test]

@@ -1,7 +1,8 @@
 //! The model directory, and the step that fills it: `<model_dir>/<model id>/<last part of the path>`.
 //!
 //! Files are brought aside and moved to their place when they are whole, so whatever lies in a model's folder is whole,
-//! and a pull that failed or was given up leaves nothing.
+//! and a pull that failed or was given up leaves nothing. After an unload they stay for as long as their room is not needed
+//! (`tier`), and a load of the same reference finds them there, after a restart of the agent too.
 
 use std::{
     fs, io,
@@ -10,19 +11,27 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use modelring_placement::{
     id::{ModelId, ModelRef},
     pod::LoadError,
 };
+use parking_lot::Mutex;
+use tokio::{sync::Semaphore, time::timeout};
 use tonic::Code;
 
 use super::{
-    OnProgress, Storage, Target,
+    Aside, Found, OnProgress, Storage, Target,
+    aside::remove,
+    download::Download,
     entry::{Entry, is_plain_name},
     key::ModelKey,
     local::Local,
+    record::{self, Records},
+    s3::{Clients, S3},
+    tier::{NoRoom, Tier},
 };
 use crate::{
     failure::{file, passing, permanent, prefixed},
@@ -37,14 +46,42 @@ const NAMELESS_SCHEMA: &str = "_schema.json";
 const PULL_FAILED: &str = "Failed to pull model from storage due to error: ";
 /// Deepest folder that is looked into for the size on disk.
 const DEEPEST: usize = 64;
+/// Requests to object stores that are open at once, of all pulls: bounds their memory.
+const REQUESTS: usize = 16;
+/// How long a storage may take to say whether the files that are there are still the model's. A storage that is away does
+/// not keep a model from serving that is on disk.
+const STILL_THE_SAME: Duration = Duration::from_secs(2);
+/// Part of the volume that files take at most where nothing is set, percent: above it a kubelet would evict the pod.
+const SHARE: u64 = 80;
+
+/// Where the store finds things, and how much it may hold.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Places {
+    /// Folder of storage entries.
+    pub(crate) config_dir: Option<PathBuf>,
+    /// Root of `local` entries.
+    pub(crate) local_root: Option<PathBuf>,
+    /// Most bytes of all files; `None` = 80 % of the volume.
+    pub(crate) disk_limit: Option<u64>,
+}
 
 /// The model directory and where models come from.
 #[derive(Debug)]
 pub(crate) struct Store {
     model_dir: PathBuf,
-    config_dir: Option<PathBuf>,
-    local_root: Option<PathBuf>,
+    places: Places,
     pulls: AtomicU64,
+    tier: Arc<Mutex<Tier>>,
+    records: Records,
+    clients: Clients,
+    permits: Arc<Semaphore>,
+}
+
+/// Files that are used, and stay for as long as this value lives.
+#[derive(Debug)]
+pub(crate) struct Pin {
+    tier: Arc<Mutex<Tier>>,
+    model: ModelId,
 }
 
 /// Files of a model as the model server is told of them.
@@ -70,55 +107,161 @@ struct Plan {
     schema: Option<(String, String)>,
 }
 
-/// A folder that goes with this value, unless it was moved away.
-struct Aside(PathBuf);
-
 // === impl Store ===
 
 impl Store {
     /// The store of a model directory that this agent has taken. What earlier pulls left unfinished is removed.
-    pub(crate) fn open(model_dir: &Path, config_dir: Option<PathBuf>, local_root: Option<PathBuf>) -> io::Result<Self> {
+    pub(crate) fn open(model_dir: &Path, places: Places) -> io::Result<Self> {
         let model_dir = model_dir.canonicalize()?;
-        let store = Self { model_dir, config_dir, local_root, pulls: AtomicU64::new(0) };
+        let own = model_dir.join(OWN_DIR);
+        let limit = match places.disk_limit {
+            Some(limit) => limit,
+            None => volume(&model_dir)?.size / 100 * SHARE,
+        };
+        let store = Self {
+            records: Records::open(own.join("kept"))?,
+            model_dir,
+            places,
+            pulls: AtomicU64::new(0),
+            tier: Arc::new(Mutex::new(Tier::new(limit))),
+            clients: Clients::default(),
+            permits: Arc::new(Semaphore::new(REQUESTS)),
+        };
         remove(&store.aside())?;
         fs::create_dir_all(store.aside())?;
+        store.take_up_kept()?;
         Ok(store)
     }
 
-    /// Looks up what a pull would bring. `path` and `key` are what they will be after it.
+    /// Takes up what an earlier agent kept, as much as may stay.
+    fn take_up_kept(&self) -> io::Result<()> {
+        let mut kept = self.records.read()?;
+        kept.sort_by_key(|(.., used)| *used);
+        let mut tier = self.tier.lock();
+        for (model, record, _) in kept {
+            if check_id(&model).is_ok() && self.dir(&model).is_dir() {
+                tier.add(model, record);
+            } else {
+                self.records.remove(&model)?;
+            }
+        }
+        for model in tier.trim() {
+            self.move_away(&model)?;
+        }
+        tracing::info!(kept_bytes = tier.used(), limit_bytes = tier.limit(), "disk for model files");
+        Ok(())
+    }
+
+    /// Looks up what a pull would bring. `path` and `key` are what they will be after it. Files that are there and are not
+    /// the model's any more are forgotten.
     pub(crate) async fn look_up(self: &Arc<Self>, model: &ModelRef) -> Result<Files, LoadError> {
         let plan = self.plan(model).await?;
         let dir = self.dir(&model.id);
-        let bytes = plan.storage.size(&plan.targets(&dir)).await.map_err(|error| prefixed(PULL_FAILED, error))?;
-        Ok(plan.files(&dir, bytes))
+        let kept = self.kept(model, &plan);
+        let finding = plan.find();
+        let found = match &kept {
+            None => finding.await?,
+            Some(kept) => match timeout(STILL_THE_SAME, finding).await {
+                Ok(Err(error)) if !error.passing => return Err(error),
+                Ok(Ok(found)) => found,
+                late => {
+                    let error = late.map_or_else(|_| "no answer yet".to_owned(), |failed| failed.map_or_else(|error| error.text, |_| String::new()));
+                    tracing::warn!(model = %model.id, error, "storage is not reached, the files on disk are used");
+                    return Ok(plan.files(&dir, kept.bytes));
+                }
+            },
+        };
+        if kept.is_some_and(|kept| found.fingerprint().as_ref() != Some(&kept.fingerprint)) {
+            tracing::info!(model = %model.id, "files on disk are not the model's any more");
+            self.tier.lock().forget(&model.id);
+        }
+        let limit = self.tier.lock().limit();
+        if found.fingerprint().is_some() && found.bytes() > limit {
+            return Err(prefixed(PULL_FAILED, no_room(found.bytes(), NoRoom { limit, in_use: 0, available: limit })));
+        }
+        Ok(plan.files(&dir, found.bytes()))
     }
 
-    /// Brings the files of a model, in place of those that are there.
+    /// Brings the files of a model, in place of those that are there; or finds that they are there.
     pub(crate) async fn pull(
         self: &Arc<Self>,
         model: &ModelRef,
         on_progress: OnProgress<'_>,
-    ) -> Result<Files, LoadError> {
+    ) -> Result<(Files, Pin), LoadError> {
         let plan = self.plan(model).await?;
-        let aside = Aside(self.aside().join(self.pulls.fetch_add(1, Ordering::Relaxed).to_string()));
-        let targets = plan.targets(&aside.0);
-        plan.storage.pull(&targets, on_progress).await.map_err(|error| prefixed(PULL_FAILED, error))?;
+        let pin = self.pin(&model.id);
         let dir = self.dir(&model.id);
+        if let Some(kept) = self.kept(model, &plan)
+            && let Some(bytes) = self.whole(&dir, &plan.name, kept.bytes).await
+        {
+            tracing::debug!(model = %model.id, bytes, "files are on disk");
+            on_progress(kept.bytes, kept.bytes);
+            return Ok((plan.files(&dir, bytes), pin));
+        }
+        let found = plan.find().await?;
+        let fingerprint = found.fingerprint();
+        let bytes = if fingerprint.is_some() { found.bytes() } else { 0 };
+        self.make_room(&model.id, bytes).await?;
+        let aside = self.fresh();
+        if let Err(error) = found.bring(&aside, on_progress).await {
+            let _ = blocking(move || Ok(remove(aside.path()))).await;
+            return Err(prefixed(PULL_FAILED, error));
+        }
+        let (store, id) = (self.clone(), model.id.clone());
+        let reference = record::reference(model, &plan.origin());
         blocking(move || {
-            let moved = remove(&dir).and_then(|()| fs::rename(&aside.0, &dir));
-            moved.map_err(|error| prefixed(PULL_FAILED, file("put the files to", &dir, &error)))?;
-            let bytes = bytes_on_disk(&dir.join(&plan.name))
-                .map_err(|error| prefixed(PULL_FAILED, file("read", &dir, &error)))?;
-            Ok(plan.files(&dir, bytes))
+            let settled = || -> io::Result<u64> {
+                store.records.remove(&id)?;
+                remove(&dir)?;
+                fs::rename(aside.path(), &dir)?;
+                if let Some(fingerprint) = fingerprint {
+                    let record = store.records.new_record(reference, fingerprint, bytes_on_disk(&dir)?);
+                    store.records.write(&id, &record)?;
+                    store.tier.lock().keep(&id, record);
+                }
+                bytes_on_disk(&dir.join(&plan.name))
+            };
+            let bytes = settled().map_err(|error| prefixed(PULL_FAILED, file("put the files to", &dir, &error)))?;
+            Ok((plan.files(&dir, bytes), pin))
         })
         .await
     }
 
+    /// The files of a model that was unloaded: kept, if bringing them again would cost something.
+    pub(crate) async fn let_go(self: &Arc<Self>, model: &ModelId) -> Result<(), LoadError> {
+        if self.tier.lock().record(model).is_none() {
+            return self.remove(model).await;
+        }
+        let (store, model) = (self.clone(), model.clone());
+        let touched = move || store.records.touch(&model).map_err(|error| file("note the use of", &store.dir(&model), &error));
+        blocking(touched).await
+    }
+
     /// Removes the files of a model; none are fine.
-    pub(crate) async fn remove(&self, model: &ModelId) -> Result<(), LoadError> {
+    pub(crate) async fn remove(self: &Arc<Self>, model: &ModelId) -> Result<(), LoadError> {
         check_id(model)?;
-        let dir = self.dir(model);
-        blocking(move || remove(&dir).map_err(|error| file("remove", &dir, &error))).await
+        let (store, model) = (self.clone(), model.clone());
+        blocking(move || {
+            let dir = store.dir(&model);
+            store.tier.lock().forget(&model);
+            let removed = store.records.remove(&model).and_then(|()| remove(&dir));
+            removed.map_err(|error| file("remove", &dir, &error))
+        })
+        .await
+    }
+
+    /// Removes the files of every model that is neither kept nor used.
+    pub(crate) async fn sweep(self: &Arc<Self>) -> Result<(), LoadError> {
+        for model in self.models().await? {
+            let stays = {
+                let tier = self.tier.lock();
+                tier.record(&model).is_some() || tier.is_pinned(&model)
+            };
+            if !stays && let Err(error) = self.remove(&model).await {
+                tracing::warn!(%model, error = error.text, "leftover not removed");
+            }
+        }
+        Ok(())
     }
 
     /// The models whose files are there.
@@ -147,12 +290,73 @@ impl Store {
         self.model_dir.join(OWN_DIR).join("pulls")
     }
 
+    /// A folder of its own for a pull.
+    fn fresh(&self) -> Aside {
+        Aside::at(self.aside().join(self.pulls.fetch_add(1, Ordering::Relaxed).to_string()))
+    }
+
+    fn pin(&self, model: &ModelId) -> Pin {
+        self.tier.lock().pin(model);
+        Pin { tier: self.tier.clone(), model: model.clone() }
+    }
+
+    /// What is known of files that are there and are of this reference.
+    fn kept(&self, model: &ModelRef, plan: &Plan) -> Option<record::Record> {
+        let kept = self.tier.lock().record(&model.id).cloned()?;
+        (kept.reference == record::reference(model, &plan.origin())).then_some(kept)
+    }
+
+    /// The bytes of a model whose files have all the bytes that they should have.
+    async fn whole(&self, dir: &Path, name: &str, bytes: u64) -> Option<u64> {
+        let (dir, model) = (dir.to_owned(), dir.join(name));
+        let looking = blocking(move || {
+            let found = bytes_on_disk(&dir).map_err(|error| file("read", &dir, &error))?;
+            let of_model = bytes_on_disk(&model).map_err(|error| file("read", &model, &error))?;
+            Ok((found == bytes).then_some(of_model))
+        });
+        looking.await.ok().flatten()
+    }
+
+    /// Makes room on the disk for a pull.
+    async fn make_room(self: &Arc<Self>, model: &ModelId, bytes: u64) -> Result<(), LoadError> {
+        let (store, model) = (self.clone(), model.clone());
+        blocking(move || {
+            let dir = &store.model_dir;
+            let free = volume(dir).map_err(|error| prefixed(PULL_FAILED, file("look at the volume of", dir, &error)))?.free;
+            // Under the lock, so that nobody finds files that are about to go.
+            let mut tier = store.tier.lock();
+            let victims = tier.reserve(&model, bytes, free).map_err(|short| prefixed(PULL_FAILED, no_room(bytes, short)))?;
+            let mut going = Vec::new();
+            for victim in victims {
+                tracing::info!(model = %victim, "files of an unloaded model go for others");
+                match store.move_away(&victim) {
+                    Ok(aside) => going.push(aside),
+                    Err(error) => tracing::warn!(model = %victim, %error, "files of an unloaded model stay"),
+                }
+            }
+            drop(tier);
+            for aside in going {
+                remove(aside.path()).map_err(|error| prefixed(PULL_FAILED, file("remove", aside.path(), &error)))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes the files of a model out of its folder; they go with what is returned.
+    fn move_away(&self, model: &ModelId) -> io::Result<Aside> {
+        let aside = self.fresh();
+        self.records.remove(model)?;
+        fs::rename(self.dir(model), aside.path())?;
+        Ok(aside)
+    }
+
     async fn plan(self: &Arc<Self>, model: &ModelRef) -> Result<Plan, LoadError> {
         check_id(&model.id)?;
         let (store, model) = (self.clone(), model.clone());
         blocking(move || {
             let key = ModelKey::parse(&model.key)?;
-            let entry = Entry::choose(store.config_dir.as_deref(), &key)?;
+            let entry = Entry::choose(store.places.config_dir.as_deref(), &key)?;
             let storage = store.storage(&entry).map_err(|error| prefixed(PULL_FAILED, error))?;
             let name = last_part(&model.path).unwrap_or(NAMELESS).to_owned();
             let schema = key.schema_path.as_ref().map(|path| {
@@ -165,8 +369,9 @@ impl Store {
     }
 
     fn storage(&self, entry: &Entry) -> Result<Box<dyn Storage>, LoadError> {
-        match (entry.kind.as_str(), &self.local_root) {
+        match (entry.kind.as_str(), &self.places.local_root) {
             ("local", Some(root)) => Ok(Box::new(Local::new(root, entry)?)),
+            ("s3", _) => Ok(Box::new(Download::new(S3::new(entry, &self.clients)?, self.permits.clone()))),
             (kind, _) => {
                 let text =
                     format!("could not process pull command: no provider registered for repositories of type '{kind}'");
@@ -179,10 +384,16 @@ impl Store {
 // === impl Plan ===
 
 impl Plan {
-    fn targets(&self, dir: &Path) -> Vec<Target> {
-        let model = Target { remote: self.remote.clone(), local: dir.join(&self.name) };
-        let schema = self.schema.iter().map(|(path, name)| Target { remote: path.clone(), local: dir.join(name) });
-        std::iter::once(model).chain(schema).collect()
+    /// Finds the files in the storage.
+    async fn find(&self) -> Result<Box<dyn Found>, LoadError> {
+        let model = Target { remote: self.remote.clone(), local: self.name.clone() };
+        let schema = self.schema.iter().map(|(path, name)| Target { remote: path.clone(), local: name.clone() });
+        let targets: Vec<_> = std::iter::once(model).chain(schema).collect();
+        self.storage.find(&targets).await.map_err(|error| prefixed(PULL_FAILED, error))
+    }
+
+    fn origin(&self) -> String {
+        self.storage.origin()
     }
 
     fn files(&self, dir: &Path, bytes: u64) -> Files {
@@ -191,12 +402,38 @@ impl Plan {
     }
 }
 
-impl Drop for Aside {
+// === impl Pin ===
+
+impl Drop for Pin {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "unfinished pull not removed");
-        }
+        self.tier.lock().unpin(&self.model);
     }
+}
+
+/// A refusal for want of disk; the code says so to the pod.
+fn no_room(bytes: u64, NoRoom { limit, in_use, available }: NoRoom) -> LoadError {
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    let text = format!(
+        "needs {} on disk; files may take {} in all (agent.diskLimit), loaded models use {}, the volume has {} for others",
+        mib(bytes),
+        mib(limit),
+        mib(in_use),
+        mib(available)
+    );
+    passing(Code::ResourceExhausted, text)
+}
+
+/// A volume.
+struct Volume {
+    /// Bytes in all.
+    size: u64,
+    /// Bytes that may be written.
+    free: u64,
+}
+
+fn volume(path: &Path) -> io::Result<Volume> {
+    let found = rustix::fs::statvfs(path)?;
+    Ok(Volume { size: found.f_blocks.saturating_mul(found.f_frsize), free: found.f_bavail.saturating_mul(found.f_frsize) })
 }
 
 /// Refuses an id that would be more than one folder of the model directory, or a folder that is no model's.
@@ -219,16 +456,6 @@ fn last_part(path: &str) -> Option<&str> {
     path.trim_end_matches('/').rsplit('/').next().filter(|name| is_plain_name(name))
 }
 
-/// Removes a folder or file; none is fine.
-fn remove(path: &Path) -> io::Result<()> {
-    let gone = match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    gone.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-}
-
 /// Sums the regular files below a path, those behind links too.
 fn bytes_on_disk(path: &Path) -> io::Result<u64> {
     let mut sum = 0;
@@ -246,7 +473,7 @@ fn bytes_on_disk(path: &Path) -> io::Result<u64> {
     Ok(sum)
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LoadError> + Send + 'static,
 ) -> Result<T, LoadError> {
     match tokio::task::spawn_blocking(work).await {

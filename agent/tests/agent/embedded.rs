@@ -14,11 +14,11 @@ use tonic::{Code, Status};
 
 use crate::fixture::{Fixture, Started, model};
 
-const MNIST: &[u8] = include_bytes!("../data/mnist.onnx");
+pub(crate) const MNIST: &[u8] = include_bytes!("../data/mnist.onnx");
 /// A handwritten 7, 28 x 28 little-endian FP32.
 const DIGIT_7: &[u8] = include_bytes!("../data/digit-7.f32");
 
-async fn runtime(listen: SocketAddr, capacity: u64) -> Running {
+pub(crate) async fn runtime(listen: SocketAddr, capacity: u64) -> Running {
     Runtime::start(Config { listen, capacity, ..Config::default() }).await.unwrap()
 }
 
@@ -30,14 +30,14 @@ fn fixture() -> Fixture {
     fixture
 }
 
-async fn start(fixture: &Fixture, server: &Running) -> Started {
+pub(crate) async fn start(fixture: &Fixture, server: &Running) -> Started {
     let mut config = fixture.config(&format!("http://{}", server.addr));
     config.data = server.addr.to_string();
     config.runtime = "modelring-onnx".to_owned();
     Started::of(config).await.unwrap()
 }
 
-fn mnist(name: &str) -> ModelRef {
+pub(crate) fn mnist(name: &str) -> ModelRef {
     ModelRef {
         r#type: "mt:onnx".to_owned(),
         path: "onnx/mnist.onnx".to_owned(),
@@ -47,7 +47,7 @@ fn mnist(name: &str) -> ModelRef {
 }
 
 /// Asks the model server itself for the digit in the picture.
-async fn infer(server: SocketAddr, name: &str) -> Result<usize, Status> {
+pub(crate) async fn infer(server: SocketAddr, name: &str) -> Result<usize, Status> {
     let mut client = GrpcInferenceServiceClient::connect(format!("http://{server}")).await.unwrap();
     let input = InferInputTensor {
         name: "Input3".to_owned(),

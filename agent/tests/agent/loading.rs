@@ -232,9 +232,9 @@ async fn a_model_that_cannot_be_pulled_fails_before_the_server_hears_of_it() {
         (
             "m8",
             "a",
-            r#"{"storage_params":{"type":"s3"}}"#,
+            r#"{"storage_params":{"type":"gopher"}}"#,
             Code::InvalidArgument,
-            format!("{prefix}could not process pull command: no provider registered for repositories of type 's3'"),
+            format!("{prefix}could not process pull command: no provider registered for repositories of type 'gopher'"),
         ),
     ] {
         let failed = failing(name, path, key).await;

@@ -3,10 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it expects")]
 
 mod embedded;
+#[expect(dead_code, unreachable_pub, reason = "a part of the harness, which has more users")]
+#[path = "../../../tests/harness/faulty_link.rs"]
+mod faulty_link;
 mod fixture;
 mod handshake;
 mod loading;
+mod object_store;
 mod restart;
+#[expect(dead_code, unreachable_pub, reason = "a part of the harness, which has more users")]
+#[path = "../../../tests/harness/s3.rs"]
+mod s3;
 mod scripted;
 mod starting;
 mod watching;

@@ -12,7 +12,7 @@ use modelring_process::{
 };
 
 use crate::{
-    args::Seconds,
+    args::{Bytes, Seconds},
     rim::{self, Port, Rim},
     signal::Stop,
 };
@@ -51,6 +51,10 @@ pub(crate) struct Args {
     /// Folder that storage entries of type `local` are relative to; without it `local` is an unknown type
     #[arg(long, env = "MODELRING_LOCAL_ROOT", value_name = "DIR")]
     local_root: Option<PathBuf>,
+
+    /// Most that model files may take on disk, loaded and unloaded models together, as 10Gi [default: 80 % of the volume]
+    #[arg(long, env = "MODELRING_DISK_LIMIT", value_name = "BYTES")]
+    disk_limit: Option<Bytes>,
 
     /// Management endpoint of the model server (mmesh.ModelRuntime): http://HOST:PORT or unix:/PATH
     #[arg(long, env = "MODELRING_MANAGEMENT", default_value = "http://127.0.0.1:8085", value_name = "ENDPOINT")]
@@ -105,6 +109,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         model_dir: args.model_dir,
         storage_config: args.storage_config,
         local_root: args.local_root,
+        disk_limit: args.disk_limit.map(|limit| limit.0),
         management: args.management,
         data: args.data,
         min_churn_age: args.min_churn_age.map(|age| age.0),

@@ -126,6 +126,7 @@ impl Parts {
             model_dir: state.join("models"),
             storage_config: Some(state.join("storage-config")),
             local_root: Some(dir.to_owned()),
+            disk_limit: None,
             management: format!("http://{}", runtime.addr),
             data: runtime.addr.to_string(),
             min_churn_age: args.min_churn_age.map(|age| age.0),

@@ -17,7 +17,7 @@ impl Fixture {
             ("root/models/tree/1/a", "1"),
             ("root/models/tree/b", "22"),
             ("config/k", r#"{"type":"local","path":"models"}"#),
-            ("config/s", r#"{"type":"s3","bucket":"b"}"#),
+            ("config/s", r#"{"type":"gopher","bucket":"b"}"#),
         ] {
             let path = dir.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -29,11 +29,12 @@ impl Fixture {
 
     fn open(dir: &Path, local_root: Option<PathBuf>) -> Arc<Store> {
         fs::create_dir_all(dir.join("models")).unwrap();
-        Arc::new(Store::open(&dir.join("models"), Some(dir.join("config")), local_root).unwrap())
+        let places = Places { config_dir: Some(dir.join("config")), local_root, disk_limit: None };
+        Arc::new(Store::open(&dir.join("models"), places).unwrap())
     }
 
     async fn pull(&self, id: &str, path: &str, key: &str) -> Result<Files, LoadError> {
-        self.store.pull(&model(id, path, key), &|_, _| {}).await
+        self.store.pull(&model(id, path, key), &|_, _| {}).await.map(|(files, _)| files)
     }
 
     fn unfinished(&self) -> usize {
@@ -69,7 +70,7 @@ async fn what_is_looked_up_is_what_a_pull_brings() {
     for path in ["onnx/m.onnx", "tree", "tree/", ""] {
         let model = model("m1", path, r#"{"storage_key":"k"}"#);
         let looked_up = fixture.store.look_up(&model).await.unwrap();
-        assert_eq!(looked_up, fixture.store.pull(&model, &|_, _| {}).await.unwrap(), "{path}");
+        assert_eq!(looked_up, fixture.store.pull(&model, &|_, _| {}).await.unwrap().0, "{path}");
     }
 }
 
@@ -125,7 +126,7 @@ async fn a_failed_pull_leaves_nothing_and_says_why_with_the_known_words() {
         (
             "x",
             r#"{"storage_key":"s"}"#,
-            "Failed to pull model from storage due to error: could not process pull command: no provider registered for repositories of type 's3'",
+            "Failed to pull model from storage due to error: could not process pull command: no provider registered for repositories of type 'gopher'",
         ),
         (
             "x",
