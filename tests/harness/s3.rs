@@ -9,7 +9,11 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Mutex, mpsc},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -30,6 +34,8 @@ pub struct S3 {
     pub secret_access_key: String,
     /// Held by whoever changes what is stored.
     changing: Mutex<()>,
+    /// Whether signatures and policies count.
+    checks: AtomicBool,
 }
 
 // === impl S3 ===
@@ -64,9 +70,14 @@ impl S3 {
         });
         let address = address.recv_timeout(LONG).expect("moto says where it serves");
         let addr = address.parse().expect("an address");
-        let unknown = String::new();
-        let mut s3 =
-            Self { child, addr, access_key_id: unknown.clone(), secret_access_key: unknown, changing: Mutex::new(()) };
+        let mut s3 = Self {
+            child,
+            addr,
+            access_key_id: String::new(),
+            secret_access_key: String::new(),
+            changing: Mutex::new(()),
+            checks: AtomicBool::new(true),
+        };
         s3.make_a_reader();
         s3.check_requests(true);
         s3
@@ -100,13 +111,17 @@ impl S3 {
     /// # Panics
     /// When the server refuses.
     pub fn make_public(&self, bucket: &str) {
-        let policy = format!(
-            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":"*","Action":"s3:*","Resource":["arn:aws:s3:::{bucket}","arn:aws:s3:::{bucket}/*"]}}]}}"#
-        );
-        self.change(|| {
-            self.ask("PUT", &format!("/{bucket}?policy"), "s3", policy.as_bytes());
-            self.ask("PUT", &format!("/{bucket}?acl"), "s3", PUBLIC_READ.as_bytes())
-        });
+        self.change(|| self.ask("PUT", &format!("/{bucket}?acl"), "s3", PUBLIC_READ.as_bytes()));
+    }
+
+    /// From now on requests without a signature are looked at (moto ends in an error where it checks signatures), and
+    /// signatures are not: a bucket's access list decides.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub fn take_unsigned_requests(&self) {
+        self.checks.store(false, Ordering::Relaxed);
+        self.check_requests(false);
     }
 
     /// Stores an object. Its key is what a URL path says: encode what needs it.
@@ -160,7 +175,7 @@ impl S3 {
         let _changing = self.changing.lock().expect("no change has failed");
         self.check_requests(false);
         change();
-        self.check_requests(true);
+        self.check_requests(self.checks.load(Ordering::Relaxed));
     }
 
     /// Whether signatures and policies count.

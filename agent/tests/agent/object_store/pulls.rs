@@ -115,6 +115,7 @@ async fn a_public_bucket_is_read_without_keys() {
         stage.link.addr
     );
     stage.fixture.write("storage-config/s3", &open);
+    stage.s3.take_unsigned_requests();
     let ended = stage.started.ensure(at("private", "m")).await;
     assert!(ended.failed().1.contains("without credentials"), "{ended:?}");
     stage.s3.make_public("models");
