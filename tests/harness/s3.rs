@@ -106,12 +106,15 @@ impl S3 {
         self.change(|| self.ask("PUT", &format!("/{bucket}"), "s3", b""));
     }
 
-    /// Lets anyone list and read a bucket.
+    /// Lets anyone list a bucket and read one of its objects.
     ///
     /// # Panics
     /// When the server refuses.
-    pub fn make_public(&self, bucket: &str) {
-        self.change(|| self.ask("PUT", &format!("/{bucket}?acl"), "s3", PUBLIC_READ.as_bytes()));
+    pub fn make_public(&self, bucket: &str, key: &str) {
+        self.change(|| {
+            self.ask("PUT", &format!("/{bucket}?acl"), "s3", PUBLIC_READ.as_bytes());
+            self.ask("PUT", &format!("/{bucket}/{key}?acl"), "s3", PUBLIC_READ.as_bytes())
+        });
     }
 
     /// From now on requests without a signature are looked at (moto ends in an error where it checks signatures), and

@@ -118,7 +118,7 @@ async fn a_public_bucket_is_read_without_keys() {
     stage.s3.take_unsigned_requests();
     let ended = stage.started.ensure(at("private", "m")).await;
     assert!(ended.failed().1.contains("without credentials"), "{ended:?}");
-    stage.s3.make_public("models");
+    stage.s3.make_public("models", "m/a");
     stage.started.ensure(at("public", "m")).await.loaded();
     assert_eq!(names(&stage.files("public")), ["m/a"]);
 }
