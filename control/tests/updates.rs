@@ -380,3 +380,24 @@ async fn a_hot_copy_of_a_leaving_instance_is_loaded_elsewhere_and_then_called_su
     eventually("the hint", || leaving.hints().surplus == [model.clone()]).await;
     assert!(other.hints().surplus.is_empty());
 }
+
+#[tokio::test]
+async fn an_instance_that_is_busier_than_the_others_of_its_runtime_gets_no_new_copies() {
+    let agents = [FakeAgent::start("i1").await, FakeAgent::start("i2").await];
+    let mesh = Mesh::start_with(&[("a.yaml", &service("a", "p"))], &[&agents[0], &agents[1]]).await;
+    let mut client = mesh.client(Role::Proxy).await;
+    client.until("both instances", |table| table.instances.len() == 2).await;
+    let model = client.active("a").to_owned();
+    let busy = |instance: &str, millis: u64| CopyUsage {
+        model: model.clone(),
+        instance: instance.to_owned(),
+        requests: 10,
+        busy_micros: millis * 1000,
+        ..CopyUsage::default()
+    };
+    let copies = vec![busy("i1", 60_000), busy("i2", 20_000)];
+    client.say(Message::Usage(Usage { copies, models: Vec::new() })).await;
+    let table = client.until("the mark", |table| !table.instances["i1"].accepts_new).await;
+    assert!(table.instances["i2"].accepts_new);
+    client.until("it is calm again", |table| table.instances["i1"].accepts_new).await;
+}

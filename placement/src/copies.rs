@@ -4,16 +4,17 @@
 //! once and comes down slowly, and coming down is never an order: copies beyond `want` are surplus, and go when their memory is
 //! needed. A model without traffic wants 0 and keeps the copy that it has.
 //!
-//! Demand is what the proxies report, over what one copy carries: with a concurrency limit 90 % of it, else 2000 calls a
-//! minute (both as in ModelMesh). A saturated copy asks for one more at once. A model that is used regularly, 7 to 40
+//! Demand is what the proxies report, rate x service time, that is the calls at once on average, over what one copy carries:
+//! 90 % of its concurrency limit (as in ModelMesh), [`CALLS_AT_ONCE`] where it has none. A saturated copy asks for one more at once. A model that is used regularly, 7 to 40
 //! minutes apart, gets a second copy where there is room to spare, which tells regular use from one burst.
 
 use std::time::Duration;
 
 use crate::time::Time;
 
-/// Calls a minute that one copy without a concurrency limit carries.
-pub const CALLS_PER_MINUTE: f64 = 2000.0;
+/// Calls at once, on average, that one copy without a concurrency limit carries. A server that computes on a few cores has
+/// callers wait for each other beyond it; ModelMesh's 2000 calls a minute say nothing of how long a call computes.
+pub const CALLS_AT_ONCE: f64 = 4.0;
 /// Part of its concurrency limit that one copy carries.
 pub const CONCURRENCY_PART: f64 = 0.9;
 /// Reports are summed over this long before they count.
@@ -40,7 +41,7 @@ pub struct Limits {
 pub struct Report {
     /// Calls that ended.
     pub requests: u64,
-    /// Their summed duration.
+    /// Time that calls were in flight since the last report, summed over them.
     pub busy: Duration,
     /// Calls in flight.
     pub in_flight: u32,
@@ -73,7 +74,6 @@ pub struct Demand {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Window {
     since: Time,
-    requests: u64,
     busy: Duration,
 }
 
@@ -106,8 +106,7 @@ impl Demand {
         self.remember(now);
         self.last_used = Some(now);
 
-        let window = self.window.get_or_insert(Window { since: now, requests: 0, busy: Duration::ZERO });
-        window.requests = window.requests.saturating_add(report.requests);
+        let window = self.window.get_or_insert(Window { since: now, busy: Duration::ZERO });
         window.busy = window.busy.saturating_add(report.busy);
         let length = now.since(window.since);
         if length >= WINDOW {
@@ -159,14 +158,10 @@ impl Demand {
 
 impl Window {
     fn copies(self, length: Duration, concurrency_limit: u32) -> u32 {
-        let seconds = length.as_secs_f64();
-        let copies = if concurrency_limit > 0 {
-            self.busy.as_secs_f64() / seconds / (CONCURRENCY_PART * f64::from(concurrency_limit))
-        } else {
-            self.requests as f64 * 60.0 / seconds / CALLS_PER_MINUTE
-        };
+        let carries =
+            if concurrency_limit > 0 { CONCURRENCY_PART * f64::from(concurrency_limit) } else { CALLS_AT_ONCE };
         // A float to integer conversion saturates.
-        copies.ceil() as u32
+        (self.busy.as_secs_f64() / length.as_secs_f64() / carries).ceil() as u32
     }
 }
 
@@ -208,15 +203,30 @@ mod tests {
     fn demand_follows_the_rate_up_in_one_window_and_comes_down_after_the_hold() {
         let mut demand = Demand::default();
         for second in 0..=10 {
-            demand.report(at(second), calls(100), ONE);
+            let report = Report { requests: 100, busy: Duration::from_secs(13), ..Report::default() };
+            demand.report(at(second), report, ONE);
         }
-        assert_eq!(demand.copies(at(10)), 4, "6600 calls a minute over 2000");
+        assert_eq!(demand.copies(at(10)), 4, "14.3 at once over 4");
         assert_eq!(demand.copies(at(309)), 4);
         assert_eq!(demand.copies(at(310)), 0);
     }
 
     #[test]
-    fn a_concurrency_limit_counts_busy_time_instead_of_calls() {
+    fn many_short_calls_need_no_second_copy_and_few_long_ones_do() {
+        let after_a_window = |requests, millis| {
+            let mut demand = Demand::default();
+            for second in 0..=10 {
+                let busy = Duration::from_millis(requests * millis);
+                demand.report(at(second), Report { requests, busy, ..Report::default() }, ONE);
+            }
+            demand.copies(at(10))
+        };
+        assert_eq!(after_a_window(1000, 1), 1, "60,000 calls a minute of 1 ms are one at once");
+        assert_eq!(after_a_window(20, 400), 3, "1,200 calls a minute of 400 ms are eight");
+    }
+
+    #[test]
+    fn what_one_copy_carries_is_nine_tenths_of_its_concurrency_limit() {
         let mut demand = Demand::default();
         let present = Present { concurrency_limit: 2, ..ONE };
         for second in 0..=10 {

@@ -18,6 +18,7 @@
 //! | [`vmodel`] | when a changed InferenceService switches | control |
 //! | [`rules`] | the invariants, each a named check | tests, debug builds |
 
+pub mod accept;
 pub mod choice;
 pub mod copies;
 pub mod evict;

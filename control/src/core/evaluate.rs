@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use modelring_placement::{
-    copies,
+    accept, copies,
     id::{InstanceId, ModelId},
     ring::Member,
     time::Time,
@@ -64,6 +64,11 @@ impl Core {
         self.waits = false;
         let Some(catalog) = self.catalog.take() else { return Ok(()) };
         let now = self.now();
+        let since_marks = now.since(self.marked_at);
+        if since_marks >= accept::LOOK_EVERY {
+            self.marked_at = now;
+            self.fleet.mark(now, since_marks);
+        }
         let all_said = self.fleet.agents.values().all(|agent| agent.is_live(now));
         if self.published.is_first() && !all_said && now.since(self.listed_at) < FIRST_TABLE {
             self.waits = true;

@@ -6,8 +6,9 @@ use std::{
 };
 
 use modelring_placement::{
+    accept,
     id::{InstanceId, ModelId},
-    pod::{CopyState, LedgerState, LoadError},
+    pod::{CopyState, LedgerState as Ledger, LoadError},
     ring::{Member, Ring, RingParameters},
     time::Time,
     view::{AgentView, ViewEvent},
@@ -20,18 +21,24 @@ use crate::source::InstanceSpec;
 
 /// Load timeout where neither manifest nor runtime says one.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(90);
+/// Memory is to spare where this part of the capacity is free: a tenth.
+const SPARE_PART: u64 = 10;
 
 /// One listed agent.
 pub(super) struct Agent {
     pub(super) spec: InstanceSpec,
     pub(super) hints: watch::Sender<Hints>,
     pub(super) view: AgentView,
-    pub(super) ledger: LedgerState,
+    pub(super) ledger: Ledger,
     pub(super) hello: Option<Hello>,
     /// Nobody listens there, or it does not speak with us: it has no copy that anybody could use.
     pub(super) away: bool,
     /// What it held when this control first saw it was taken note of.
     pub(super) stocked: bool,
+    /// Time that calls were in flight on it since the last look at the marks.
+    pub(super) busy: Duration,
+    /// Its mark: whether it gets new copies before others.
+    pub(super) accepts: bool,
     /// What is wrong with it.
     pub(super) trouble: Option<String>,
 }
@@ -119,9 +126,21 @@ impl Agent {
         })
     }
 
-    /// A load that hangs beyond all its timeouts speaks against more.
+    /// A load that hangs beyond all its timeouts speaks against more at once, what else does at the next look.
     fn accepts_new(&self) -> bool {
-        self.ledger.hung == 0
+        self.accepts && self.ledger.hung == 0
+    }
+
+    /// What speaks for and against new copies on it.
+    fn load(&self, over: Duration) -> accept::Load {
+        let Ledger { capacity, loaded, reserved, unloading, .. } = self.ledger;
+        let spare = capacity.saturating_sub(loaded.saturating_add(reserved).saturating_add(unloading));
+        accept::Load {
+            busy: self.busy.as_secs_f64() / over.as_secs_f64().max(1.0),
+            cache_age: self.ledger.next_victim_age.filter(|_| spare < capacity / SPARE_PART),
+            hung: self.ledger.hung > 0,
+            accepts: self.accepts,
+        }
     }
 }
 
@@ -244,6 +263,26 @@ impl Fleet {
             used = used.saturating_add(ledger.loaded).saturating_add(ledger.reserved).saturating_add(ledger.unloading);
             youngest = youngest.min(ledger.next_victim_age.unwrap_or(Duration::ZERO));
         }
-        capacity > 0 && (capacity.saturating_sub(used) >= capacity / 10 || youngest > LONG_UNUSED)
+        capacity > 0 && (capacity.saturating_sub(used) >= capacity / SPARE_PART || youngest > LONG_UNUSED)
+    }
+
+    /// Looks at the marks again, by what was reported over this time.
+    pub(super) fn mark(&mut self, now: Time, over: Duration) {
+        let mut by_runtime: BTreeMap<String, Vec<&mut Agent>> = BTreeMap::new();
+        for agent in self.agents.values_mut().filter(|agent| agent.is_live(now) && !agent.view.leaving()) {
+            by_runtime.entry(agent.runtime().to_owned()).or_default().push(agent);
+        }
+        for agents in by_runtime.into_values() {
+            let loads: Vec<_> = agents.iter().map(|agent| agent.load(over)).collect();
+            for ((agent, load), accepts) in agents.into_iter().zip(&loads).zip(accept::marks(&loads)) {
+                if agent.accepts != accepts {
+                    tracing::info!(instance = ?agent.id(), accepts, busy = load.busy, cache_age = ?load.cache_age, "mark");
+                    agent.accepts = accepts;
+                }
+            }
+        }
+        for agent in self.agents.values_mut() {
+            agent.busy = Duration::ZERO;
+        }
     }
 }

@@ -112,6 +112,8 @@ pub struct Core {
     catalog: Option<Catalog>,
     /// When the source first said which agents there are.
     listed_at: Time,
+    /// When the marks of the instances were last looked at.
+    marked_at: Time,
     services: Services,
     fleet: Fleet,
     asks: Asks,
@@ -161,6 +163,7 @@ impl Core {
             outside,
             catalog: None,
             listed_at: Time::ZERO,
+            marked_at: Time::ZERO,
             services,
             fleet: Fleet::default(),
             asks: Asks::default(),
@@ -333,6 +336,8 @@ impl Core {
                 hello: None,
                 away: false,
                 stocked: false,
+                busy: Duration::ZERO,
+                accepts: true,
                 trouble: None,
             };
             self.fleet.agents.insert(address.clone(), agent);

@@ -1,6 +1,10 @@
 //! The connected proxies and observers: what each has acknowledged, and the deltas on their way to it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use modelring_placement::{
     copies::{Present, Report},
@@ -215,6 +219,14 @@ impl Core {
     }
 
     fn usage(&mut self, now: Time, usage: &Usage) {
+        let mut busy: HashMap<&str, Duration> = HashMap::new();
+        for copy in &usage.copies {
+            *busy.entry(&copy.instance).or_default() += Duration::from_micros(copy.busy_micros);
+        }
+        for agent in self.fleet.agents.values_mut() {
+            let reported = agent.hello.as_ref().and_then(|hello| busy.get(hello.instance_id.as_str()));
+            agent.busy = agent.busy.saturating_add(reported.copied().unwrap_or_default());
+        }
         let copies = self.fleet.copies(now, &self.namespace);
         for copy in &usage.copies {
             let model = ModelId::from(copy.model.as_str());

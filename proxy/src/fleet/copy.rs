@@ -52,7 +52,13 @@ pub struct Copy {
     last_used: AtomicU64,
     touched: AtomicU64,
     finished: AtomicU64,
+    /// Time in flight since the last report, of calls that have ended.
     busy_micros: AtomicU64,
+    /// When use was last reported.
+    reported: AtomicU64,
+    /// Calls that began since then, and those of them that have ended.
+    began: AtomicU64,
+    ended: AtomicU64,
     /// Calls that were promised a place before the copy became ready (see [`Promise`]).
     promised: AtomicU32,
     revoked: ArcSwap<CancellationToken>,
@@ -96,6 +102,7 @@ pub struct Queued(Arc<Copy>);
 
 impl Copy {
     pub(super) fn new(model: ModelId, host: Arc<Host>, boot: BootId) -> Self {
+        let now = host.clock.now().as_nanos();
         Self {
             model,
             host,
@@ -115,6 +122,9 @@ impl Copy {
             touched: AtomicU64::new(0),
             finished: AtomicU64::new(0),
             busy_micros: AtomicU64::new(0),
+            reported: AtomicU64::new(now),
+            began: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
             promised: AtomicU32::new(0),
             revoked: ArcSwap::default(),
         }
@@ -134,6 +144,7 @@ impl Copy {
         }
         self.last_used.store(now.as_nanos(), Ordering::Relaxed);
         self.touched.fetch_add(1, Ordering::Relaxed);
+        self.began.fetch_add(1, Ordering::Relaxed);
         Entry::In(InFlight { copy: self.clone(), since: now, revoked: self.revoked.load_full() })
     }
 
@@ -231,9 +242,16 @@ impl Copy {
 
     /// What its calls did since the last time; `None` = nothing.
     pub(super) fn usage(&self) -> Option<v1::CopyUsage> {
+        let now = self.host.clock.now();
+        let last = Time::from_nanos(self.reported.swap(now.as_nanos(), Ordering::Relaxed));
         let requests = self.finished.swap(0, Ordering::Relaxed);
-        let busy_micros = self.busy_micros.swap(0, Ordering::Relaxed);
         let in_flight = self.in_flight();
+        // A call of an hour is reported as it goes, not when it ends. What began since the last report counts when it ends, or
+        // from here on.
+        let new = self.began.swap(0, Ordering::Relaxed).saturating_sub(self.ended.swap(0, Ordering::Relaxed));
+        let old = in_flight.saturating_sub(u32::try_from(new).unwrap_or(u32::MAX));
+        let going_on = u64::try_from(now.since(last).saturating_mul(old).as_micros()).unwrap_or(u64::MAX);
+        let busy_micros = self.busy_micros.swap(0, Ordering::Relaxed).saturating_add(going_on);
         let saturated = self.was_saturated.swap(false, Ordering::Relaxed);
         (requests > 0 || in_flight > 0 || saturated).then(|| v1::CopyUsage {
             model: self.model.to_string(),
@@ -321,7 +339,11 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         let now = self.copy.host.clock.now();
-        let busy = u64::try_from(now.since(self.since).as_micros()).unwrap_or(u64::MAX);
+        let reported = Time::from_nanos(self.copy.reported.load(Ordering::Relaxed));
+        if self.since >= reported {
+            self.copy.ended.fetch_add(1, Ordering::Relaxed);
+        }
+        let busy = u64::try_from(now.since(self.since.max(reported)).as_micros()).unwrap_or(u64::MAX);
         self.copy.finished.fetch_add(1, Ordering::Relaxed);
         self.copy.busy_micros.fetch_add(busy, Ordering::Relaxed);
         self.copy.last_used.store(now.as_nanos(), Ordering::Relaxed);

@@ -135,11 +135,12 @@ impl Fleet {
     /// Begins with the table on disk, if there is one, and watches control.
     pub fn start(self: &Arc<Self>, source: Source) {
         if let Some(dir) = source.state_dir {
-            if let Some(table) = store::read(&dir) {
+            let store = store::Store::new(dir, source.namespace.clone());
+            if let Some(table) = store.read() {
                 tracing::info!(version = %table.version, models = table.models(), "starting from the kept table");
                 self.install(table);
             }
-            let keep = self.runtime.spawn(store::keep(self.clone(), dir));
+            let keep = self.runtime.spawn(store.keep(self.clone()));
             self.tasks.lock().push(keep.abort_handle());
         }
         let watch = self.runtime.spawn(routes::run(self.clone(), source.control, source.namespace));

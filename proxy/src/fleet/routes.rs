@@ -84,6 +84,8 @@ async fn connected(
     let mut updates = client.watch(ReceiverStream::new(messages)).await?.into_inner();
     fleet.connected.store(true, Ordering::Relaxed);
     tracing::info!(control, "watching control");
+    // What was gathered while control was away is of no moment that it would take it for.
+    drop(fleet.usage());
 
     let mut inbox = Inbox::default();
     let mut ticks = interval(REPORT);

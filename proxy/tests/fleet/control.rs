@@ -108,6 +108,45 @@ async fn a_restarted_proxy_starts_from_the_kept_table_and_refuses_an_older_contr
 }
 
 #[tokio::test]
+async fn a_kept_table_of_another_namespace_or_format_is_as_none() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("table.pb");
+    let first = ScriptedControl::start(vec![update(3, 1, Kind::SnapshotEnd, change(&[]))]).await;
+    let before = fleet(&first, Some(&dir));
+    until("the kept table", || file.exists().then_some(())).await;
+    before.stop();
+    drop(first);
+    let none = ScriptedControl::start(Vec::new()).await;
+    let of = |namespace: &str| {
+        let fleet = Fleet::new(Clock::boot(), Handle::current());
+        let state_dir = Some(dir.path().to_owned());
+        fleet.start(Source { control: none.address.clone(), namespace: namespace.into(), state_dir });
+        fleet.table().is_some()
+    };
+    assert!(of("ns") && !of("other"));
+
+    // The format before this one was the update itself.
+    let bare = update(3, 1, Kind::SnapshotEnd, change(&[]));
+    std::fs::write(&file, prost::Message::encode_to_vec(&bare)).expect("a file");
+    assert!(!of("ns"));
+}
+
+#[tokio::test]
+async fn a_table_that_could_not_be_kept_is_kept_as_soon_as_the_folder_can_be_written() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // A file where the folder is to be: nothing can be written there, whoever tries.
+    let state = dir.path().join("state");
+    std::fs::write(&state, b"").expect("a file");
+    let control = ScriptedControl::start(vec![update(3, 1, Kind::SnapshotEnd, change(&[]))]).await;
+    let fleet = Fleet::new(Clock::boot(), Handle::current());
+    let source = Source { control: control.address.clone(), namespace: "ns".into(), state_dir: Some(state.clone()) };
+    fleet.start(source);
+    acknowledged(&control, 3, 1).await;
+    std::fs::remove_file(&state).expect("the file");
+    until("the kept table", || state.join("table.pb").exists().then_some(())).await;
+}
+
+#[tokio::test]
 async fn a_kept_table_that_cannot_be_read_is_as_none() {
     let dir = tempfile::tempdir().expect("a folder");
     std::fs::write(dir.path().join("table.pb"), b"\xff\xff\xff").expect("a file");

@@ -97,3 +97,24 @@ async fn those_who_wait_for_a_turn_go_elsewhere_when_the_copy_drains() {
         futures_util::future::Either::Left(_) => panic!("it was sent to a draining copy"),
     }
 }
+
+#[tokio::test]
+async fn a_long_call_is_reported_as_it_goes_on_and_a_short_one_for_what_it_took() {
+    let (_agent, world) = with_limit(0, 1).await;
+    let busy = || world.fleet.usage().copies.first().map_or(0, |copy| copy.busy_micros / 1000);
+    let second = std::time::Duration::from_secs(1);
+    drop(world.fleet.usage());
+    let long = world.infer().await.plan();
+    world.hand.advance(second);
+    assert_eq!(busy(), 0, "it began since the last report");
+    for _ in 0..3 {
+        let short = world.infer().await.plan();
+        world.hand.advance(second / 4);
+        drop(short);
+        world.hand.advance(second / 4);
+        assert_eq!(busy(), 500 + 250);
+    }
+    world.hand.advance(second / 2);
+    drop(long);
+    assert_eq!(busy(), 500, "what was reported before is not reported again");
+}
