@@ -20,7 +20,7 @@ async fn a_service_of_the_folder_is_in_the_table_with_its_class_and_the_settings
     assert_eq!(model.r#ref.as_ref().unwrap().key, r#"{"storage_key":"localMinIO","model_type":{"name":"onnx"}}"#);
     assert_eq!((table.tuning.max_message_bytes, table.tuning.place_timeout_millis), (1 << 20, 7000));
     assert_eq!(table.tuning.drain_timeout_millis, 30_000);
-    assert_eq!(table.tuning.rpcs.len(), 5);
+    assert_eq!(table.tuning.rpcs.len(), 7);
     assert_eq!(table.wanted["mnist__isvc-82e2bf7ea4"], 1, "a new model wants one copy");
 }
 
