@@ -46,6 +46,7 @@ pub use loads::{Load, Loads, Phase, Waiter};
 pub use peer::Peer;
 pub use sights::Sights;
 pub use usage::Holds;
+pub use watch::copy_state;
 
 use crate::{
     clock::Clock,

@@ -157,7 +157,7 @@ impl Stream<'_> {
             }
             Some(Event::Copy(copy)) => {
                 let now = self.fleet.clock.now();
-                let Some(state) = state(&copy, now) else { return Ok(()) };
+                let Some(state) = copy_state(&copy, now) else { return Ok(()) };
                 ViewEvent::Copy { seq, model: copy.model.into(), state }
             }
             Some(Event::SnapshotEnd(_)) => ViewEvent::SnapshotEnd { seq },
@@ -230,8 +230,9 @@ impl Ended {
     }
 }
 
-/// A copy's state with times of this process's clock.
-fn state(copy: &v1::CopyState, now: Time) -> Option<CopyState> {
+/// A copy's state with times of this process's clock; `None` = one that is not known here.
+#[must_use]
+pub fn copy_state(copy: &v1::CopyState, now: Time) -> Option<CopyState> {
     let bytes = copy.bytes;
     Some(match copy.state() {
         State::Unspecified => return None,
