@@ -101,7 +101,8 @@ impl World {
             }
         }
         for n in 0..self.pods.len() {
-            if std::mem::take(&mut self.pods[n].server.hangs) {
+            self.pods[n].server.hangs = false;
+            if self.pods[n].server.hung {
                 // What hangs at that process hangs until somebody ends it.
                 self.kill(Node::Server(n));
                 self.queue.push(self.now, Event::Start(Node::Server(n)));

@@ -26,6 +26,8 @@ pub struct Server {
     pub bytes: BTreeMap<ModelId, (u64, u64)>,
     /// Loads that begin now never end.
     pub hangs: bool,
+    /// Some load has begun that never ends.
+    pub hung: bool,
 }
 
 /// A model at the server.
@@ -105,7 +107,9 @@ impl World {
                 self.check_a_load(n, &model, before);
                 let slow = self.random.random_range(0.7..1.3);
                 let time = (profile.load_millis as f64 * 1e6 * slow) as u64;
-                if !self.pods[n].server.hangs {
+                if self.pods[n].server.hangs {
+                    self.pods[n].server.hung = true;
+                } else {
                     self.timer(Node::Server(n), time, Timer::Command(Command::LoadEnds(model, path, by, life)));
                 }
             }
