@@ -18,17 +18,15 @@ use modelring_proto::{
 use rand::Rng;
 
 use crate::{
-    wire::{change, hints, ledger, load_event, reference, touches, why},
     millis,
     network::{ConnId, Message},
     process::Node,
     queue::Nanos,
     secs,
     server::{Command, Held, Reply, Server},
+    wire::{change, hints, ledger, load_event, reference, touches, why},
     world::{Event, Timer, World},
 };
-
-
 
 /// Shortest time between two ticks, as in the agent.
 const TICK: Nanos = millis(5);
@@ -180,16 +178,7 @@ impl World {
                 }
             }
             Timer::Sized(model, attempt) => self.sized(n, model, attempt),
-            Timer::Pulled(model, attempt) => {
-                if self.job_ends(n, &model, attempt) {
-                    let fails = self.random.random_bool(self.shape.storage_fails);
-                    let result = if fails { Err(storage_is_away()) } else { Ok(()) };
-                    if !fails {
-                        self.pods[n].files.insert(model.clone());
-                    }
-                    self.decide(n, PodEvent::Pulled(model, attempt, result));
-                }
-            }
+            Timer::Pulled(model, attempt) => self.pulled(n, model, attempt),
             Timer::Reply(reply) => self.server_says(n, reply),
             _ => {}
         }
@@ -232,8 +221,7 @@ impl World {
         let now = self.clock(Node::Agent(n));
         let Some(said) = message.message else { return };
         if let Said::Hello(hello) = said {
-            let stream =
-                Stream { role: hello.role(), watcher: hello.id.into(), speaks: false, ping: None };
+            let stream = Stream { role: hello.role(), watcher: hello.id.into(), speaks: false, ping: None };
             if let Some(agent) = &mut self.pods[n].agent {
                 agent.streams.insert(conn, stream);
             }
@@ -352,6 +340,19 @@ impl World {
             Err(LoadError { code: 5, text: format!("{path} is not there"), passing: false })
         };
         self.decide(n, PodEvent::Sized(model, attempt, result));
+    }
+
+    fn pulled(&mut self, n: usize, model: ModelId, attempt: Attempt) {
+        if !self.job_ends(n, &model, attempt) {
+            return;
+        }
+        let result = if self.random.random_bool(self.shape.storage_fails) {
+            Err(storage_is_away())
+        } else {
+            self.pods[n].files.insert(model.clone());
+            Ok(())
+        };
+        self.decide(n, PodEvent::Pulled(model, attempt, result));
     }
 
     fn path(&self, n: usize, model: &ModelId) -> Option<String> {
@@ -524,7 +525,6 @@ impl World {
         }
     }
 }
-
 
 fn storage_is_away() -> LoadError {
     LoadError { code: 14, text: "storage is away".to_owned(), passing: true }

@@ -95,11 +95,11 @@ enum State {
     /// Held: waits for a search.
     Held { waiter: Waiter, budgets: Budgets, first: bool },
     /// In line for a copy.
-    Line { line: Queued },
+    Line { _line: Queued },
     /// In a copy, waits for a connection.
     Connecting { in_flight: InFlight, instance: InstanceId },
     /// Written.
-    Sent { in_flight: InFlight, instance: InstanceId, conn: ConnId },
+    Sent { in_flight: InFlight, conn: ConnId },
     /// Waits for a copy to change before it is placed anew.
     Changing { copy: Arc<Copy>, until: Time },
 }
@@ -342,7 +342,7 @@ impl World {
         match self.choose(n, &flight, None, false) {
             Chosen::In(in_flight) => self.go(n, id, flight, in_flight),
             Chosen::Full(copy) => {
-                flight.state = State::Line { line: copy.queue() };
+                flight.state = State::Line { _line: copy.queue() };
                 self.keep_flight(n, id, flight);
             }
             Chosen::Overload => self.answer(id, Outcome::Reason("OQ", String::new())),
@@ -423,7 +423,7 @@ impl World {
                 match self.choose(n, &flight, None, false) {
                     Chosen::In(in_flight) => self.go(n, id, flight, in_flight),
                     Chosen::Full(copy) => {
-                        flight.state = State::Line { line: copy.queue() };
+                        flight.state = State::Line { _line: copy.queue() };
                         self.keep_flight(n, id, flight);
                     }
                     Chosen::Overload => self.answer(id, Outcome::Reason("OQ", String::new())),
@@ -561,7 +561,7 @@ impl World {
         let (attempt, written) = (flight.attempt, self.now);
         self.send(conn, 0, Message::Call { call: id, attempt, model: model.to_string(), written, life });
         let State::Connecting { in_flight, .. } = flight.state else { return false };
-        flight.state = State::Sent { in_flight, instance, conn };
+        flight.state = State::Sent { in_flight, conn };
         self.keep_flight(n, id, flight);
         true
     }

@@ -225,7 +225,8 @@ impl World {
             None => self.longest_call(),
         };
         if took > most + millis(1) + self.checks.frozen {
-            let text = format!("call {id} of {} took {} ms, {} at most", call.service, took / 1_000_000, most / 1_000_000);
+            let text =
+                format!("call {id} of {} took {} ms, {} at most", call.service, took / 1_000_000, most / 1_000_000);
             self.checks.break_rule("budgets", text);
         }
     }
@@ -323,12 +324,13 @@ impl World {
             };
             let profile = self.desires.profile(&service.path);
             let good = !profile.bad && profile.is_there;
-            if good && vmodel.active != model.as_str() {
+            let fits = self.surely_fits(profile.bytes);
+            if good && fits && vmodel.active != model.as_str() {
                 what.push(format!("{name} is served by {} in place of {model}", vmodel.active));
             }
             let ready = self.copies_of(&vmodel.active);
             let failed = !good && vmodel.active == model.as_str();
-            if ready < service.min as usize && !failed {
+            if ready < service.min as usize && !failed && fits {
                 what.push(format!("{name} has {ready} copies of {}, {} are asked for", vmodel.active, service.min));
             }
         }
@@ -336,6 +338,20 @@ impl World {
         if let Some(name) = stale {
             what.push(format!("{name} is in the table and not asked for"));
         }
+    }
+
+    /// Whether so many bytes find a place whatever is kept: all that may be kept fits into one pod beside them.
+    #[must_use]
+    pub fn surely_fits(&self, bytes: u64) -> bool {
+        let controls = self.controls.iter().filter_map(|control| control.running.as_ref());
+        let Some(control) = controls.max_by_key(|control| control.core.epoch()) else { return false };
+        let table = control.core.published();
+        let kept = table.vmodels.iter().filter_map(|(name, vmodel)| {
+            let min = self.desires.services.get(name).map_or(0, |service| service.min);
+            let path = &table.models.get(&vmodel.active)?.r#ref.as_ref()?.path;
+            (min > 0 || !vmodel.target.is_empty()).then(|| self.desires.profile(path).bytes)
+        });
+        kept.sum::<u64>() + bytes <= self.shape.capacity
     }
 
     /// Ready copies of a model.

@@ -11,12 +11,14 @@ use std::{
 
 use modelring_control::{
     Config,
-    core::{Answer, Ask, Core, Delta, Event, Heard, Joined, Outside, ProxyMessage, TICK, TOGETHER},
+    core::{Answer, Ask, Core, Delta, EPOCH, Event, Heard, Joined, Outside, ProxyMessage, TICK, TOGETHER},
 };
 use modelring_placement::{pod::LoadError, time::Time};
 use modelring_proto::{
     PROTOCOL,
-    v1::{self, Role, Hints, RoutesUpdate, load_event, proxy_message, routes_update::Kind as UpdateKind, watcher_message},
+    v1::{
+        self, Hints, Role, RoutesUpdate, load_event, proxy_message, routes_update::Kind as UpdateKind, watcher_message,
+    },
 };
 use parking_lot::Mutex;
 use rand::Rng;
@@ -128,6 +130,7 @@ impl World {
             namespace: String::new(),
             instances: Vec::new(),
             built_in_runtimes: Vec::new(),
+            dataplane: modelring_control::dataplane::Source::default(),
         };
         let core = Core::over(config, self.store.clone(), Box::new(desk)).expect("the store of a simulation answers");
         self.say(|| format!("control {n} has epoch {}", core.epoch()));
@@ -142,6 +145,7 @@ impl World {
         });
         self.checks.control_started(self.now);
         self.timer(node, nanos(TICK), Timer::Look);
+        self.timer(node, nanos(EPOCH), Timer::Epoch);
         self.tell_desires_to(n);
     }
 
@@ -176,14 +180,19 @@ impl World {
             Timer::Evaluate => {
                 if let Some(running) = &mut self.controls[n].running {
                     running.evaluates = false;
-                    running.core.evaluate();
                 }
+                self.evaluate(n);
             }
             Timer::Look => {
-                if let Some(running) = self.controls[n].running.as_mut().filter(|running| running.core.waits()) {
-                    running.core.evaluate();
+                if self.controls[n].running.as_ref().is_some_and(|running| running.core.waits()) {
+                    self.evaluate(n);
                 }
                 self.timer(node, nanos(TICK), Timer::Look);
+            }
+            Timer::Epoch => {
+                let looked = self.controls[n].running.as_ref().map(|running| running.core.look_at_the_epoch());
+                self.ends_by(n, looked.unwrap_or(Ok(())));
+                self.timer(node, nanos(EPOCH), Timer::Epoch);
             }
             Timer::AskEnds(conn, stage) => {
                 let asked = self.controls[n].running.as_ref().and_then(|running| running.asks.get(&conn));
@@ -265,7 +274,8 @@ impl World {
         if running.asks.contains_key(&conn) {
             return self.ask_ends(n, conn, Answer::Lost("the connection is lost".to_owned()));
         }
-        let lost = running.agents.iter().find(|(_, watch)| watch.conn == Some(conn)).map(|(address, _)| address.clone());
+        let lost =
+            running.agents.iter().find(|(_, watch)| watch.conn == Some(conn)).map(|(address, _)| address.clone());
         if let Some(address) = lost {
             self.watch_ends(n, &address, Heard::Ended);
         }
@@ -280,7 +290,8 @@ impl World {
         let address = address.clone();
         watch.dialling = None;
         if how != Dialled::Connected {
-            return self.watch_ends(n, &address, Heard::Unreachable("nobody answers".to_owned()));
+            let (refused, text) = (how == Dialled::Refused, "nobody answers".to_owned());
+            return self.watch_ends(n, &address, Heard::Unreachable { refused, text });
         }
         (watch.conn, watch.pings, watch.greeted, watch.heard) = (Some(conn), 0, false, now);
         watch.hints.mark_changed();
@@ -321,7 +332,18 @@ impl World {
     /// Hands an event to the core; one that another control has replaced ends.
     fn core(&mut self, n: usize, event: Event) {
         let Some(running) = &mut self.controls[n].running else { return };
-        if let Err(error) = running.core.handle(event) {
+        let handled = running.core.handle(event);
+        self.ends_by(n, handled);
+    }
+
+    fn evaluate(&mut self, n: usize) {
+        let Some(running) = &mut self.controls[n].running else { return };
+        let evaluated = running.core.evaluate();
+        self.ends_by(n, evaluated);
+    }
+
+    fn ends_by(&mut self, n: usize, result: Result<(), modelring_control::Error>) {
+        if let Err(error) = result {
             self.say(|| format!("control {n} ends: {error}"));
             self.kill(Node::Control(n));
         }

@@ -1,9 +1,6 @@
 //! What users ask for, what their models are like, and what is kept for control.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use modelring_control::{
     Error, convert,
@@ -197,11 +194,10 @@ impl ActiveMemory for Store {
         Ok(self.records())
     }
 
-    fn write(&self, name: &str, record: &ActiveRecord) -> Result<(), Error> {
+    fn write(&self, name: &str, record: &ActiveRecord, _replaces: bool) -> Result<(), Error> {
         let mut kept = self.0.lock();
-        if kept.records.get(name).is_some_and(|last| last.epoch > record.epoch) {
-            // Its resourceVersion is another than the one that was decided on.
-            return Err(Error::Stopped("a record of a newer control is there"));
+        if kept.epoch > record.epoch {
+            return Err(Error::Superseded { theirs: kept.epoch, ours: record.epoch });
         }
         kept.records.insert(name.to_owned(), record.clone());
         Ok(())

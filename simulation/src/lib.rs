@@ -15,6 +15,7 @@
 //! | `control`, `desired` | control, what users ask for, what is kept |
 //! | `checks` | what must hold at every moment, and in the end |
 //! | `faults`, `seed` | a random run |
+//! | `log` | what is told of it |
 
 pub mod agent;
 pub mod call;
@@ -22,6 +23,7 @@ pub mod checks;
 pub mod control;
 pub mod desired;
 pub mod faults;
+pub mod log;
 pub mod network;
 pub mod process;
 pub mod proxy;

@@ -114,7 +114,7 @@ pub enum Wire {
     /// The dialler knows how that ended.
     Dialled(ConnId, Dialled),
     /// A message arrives at an end.
-    Delivered(ConnId, usize, Message),
+    Delivered(ConnId, usize, Box<Message>),
     /// An end notices that the connection is lost.
     Lost(ConnId, usize, Node, u64),
     /// The keepalive of the dialler.
@@ -248,7 +248,7 @@ impl World {
         match wire {
             Wire::Arrives(conn) => self.arrives(conn),
             Wire::Dialled(conn, how) => self.dialled(conn, how),
-            Wire::Delivered(conn, end, message) => self.delivered(conn, end, message),
+            Wire::Delivered(conn, end, message) => self.delivered(conn, end, *message),
             Wire::Lost(conn, end, node, start) => {
                 if self.process(node).start == start && self.process(node).up {
                     self.closed(node, conn, end);
@@ -348,7 +348,7 @@ impl World {
         if let Some(of) = self.network.conns.get_mut(&conn) {
             of.last[1 - end] = at;
         }
-        self.queue.push(at, Event::Wire(Wire::Delivered(conn, 1 - end, message)));
+        self.queue.push(at, Event::Wire(Wire::Delivered(conn, 1 - end, Box::new(message))));
     }
 
     /// When something sent now arrives, not before `after`.

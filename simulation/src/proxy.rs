@@ -382,8 +382,7 @@ impl World {
     fn follow_the_table(&mut self, n: usize) {
         let Some(running) = &mut self.proxies[n].running else { return };
         let peers = running.fleet.peers();
-        let stays =
-            |id: &InstanceId, watch: &Watch| peers.get(id).is_some_and(|peer| Arc::ptr_eq(peer, &watch.peer));
+        let stays = |id: &InstanceId, watch: &Watch| peers.get(id).is_some_and(|peer| Arc::ptr_eq(peer, &watch.peer));
         let gone: Vec<_> = running.watches.extract_if(.., |id, watch| !stays(id, watch)).collect();
         let new: Vec<_> = peers.iter().filter(|(id, _)| !running.watches.contains_key(*id)).collect();
         let new: Vec<_> = new.into_iter().map(|(id, peer)| (id.clone(), peer.clone())).collect();

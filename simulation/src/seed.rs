@@ -8,6 +8,7 @@ use crate::{
     call::Outcome,
     desired::Profile,
     faults::Fault,
+    log::Log,
     millis,
     process::Node,
     queue::Nanos,
@@ -39,7 +40,7 @@ pub struct Run {
 /// # Errors
 ///
 /// The rule that was broken, and how.
-pub fn run(seed: u64, verbose: bool) -> Result<Run, String> {
+pub fn run(seed: u64, log: Log) -> Result<Run, String> {
     let mut plan = SmallRng::seed_from_u64(seed ^ 0x5eed);
     let shape = Shape {
         pods: plan.random_range(1..=4),
@@ -50,7 +51,7 @@ pub fn run(seed: u64, verbose: bool) -> Result<Run, String> {
         ..Shape::default()
     };
     let mut world = World::new(seed, shape);
-    world.verbose = verbose;
+    world.log = log;
     plan_the_run(&mut world, &mut plan);
     world.start_all();
     for _ in 0..TO / secs(1) {
@@ -69,9 +70,30 @@ pub fn run(seed: u64, verbose: bool) -> Result<Run, String> {
     })
 }
 
-/// The last events of a seed that broke a rule.
-pub fn show(seed: u64) {
-    let _ = run(seed, true);
+/// Runs a seed and, where it breaks a rule or panics, runs it once more and tells the last events of what is concerned.
+///
+/// # Errors
+///
+/// The seed, the rule, and those events.
+pub fn explain(seed: u64) -> Result<Run, String> {
+    let broken = match caught(seed, Log::Off) {
+        Ok(run) => return Ok(run),
+        Err(broken) => broken,
+    };
+    let log = Log::keep();
+    let again = caught(seed, log.clone()).err();
+    let same = if again.as_ref() == Some(&broken) { "" } else { "\n(run again it ended otherwise)" };
+    Err(format!("seed {seed} breaks {broken}{same}\n{}", log.last_of(&broken).join("\n")))
+}
+
+/// A panic is a debug assertion of a rule, too.
+fn caught(seed: u64, log: Log) -> Result<Run, String> {
+    let run = std::panic::AssertUnwindSafe(|| run(seed, log));
+    std::panic::catch_unwind(run).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(format!("assertion: {}", text.unwrap_or_default().chars().take(2000).collect::<String>()))
+    })
 }
 
 fn plan_the_run(world: &mut World, plan: &mut SmallRng) {
@@ -194,17 +216,17 @@ fn probe(world: &mut World) -> Result<(), String> {
     let names: Vec<_> = world.desires.services.keys().cloned().collect();
     for name in names {
         for proxy in 0..world.shape.proxies {
-            let call = world.call(proxy, &name, None);
-            world.run_until(secs(120), |world| world.outcome(call).is_some());
-            if let Some(broken) = world.broken() {
-                return Err(broken.to_owned());
-            }
+            let outcome = probed(world, proxy, &name)?;
             let profile = world.desires.profile(&world.desires.services[&name].path).clone();
-            let outcome = world.outcome(call).cloned();
             let good = !profile.bad && profile.is_there;
             let expected = match &outcome {
-                Some(Outcome::Ok(model)) => !good || Some(model.as_str()) == world.desires.model(&name).as_ref().map(|model| model.as_str()),
+                Some(Outcome::Ok(model)) => {
+                    let asked_for = world.desires.model(&name);
+                    !good || asked_for.is_some_and(|id| id.as_str() == model) || !world.surely_fits(profile.bytes)
+                }
                 Some(Outcome::Reason("LF", _)) => !good,
+                // Where what is kept fills the pods there is no place, and that is said.
+                Some(Outcome::Reason("NP" | "LT", _)) => !world.surely_fits(profile.bytes),
                 _ => false,
             };
             if !expected {
@@ -213,4 +235,22 @@ fn probe(world: &mut World) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Calls until the answer is no passing failure that agents still remember.
+fn probed(world: &mut World, proxy: usize, name: &str) -> Result<Option<Outcome>, String> {
+    let end = world.now + SETTLE;
+    loop {
+        let call = world.call(proxy, name, None);
+        world.run_until(secs(120), |world| world.outcome(call).is_some());
+        if let Some(broken) = world.broken() {
+            return Err(broken.to_owned());
+        }
+        let outcome = world.outcome(call).cloned();
+        let passes = matches!(&outcome, Some(Outcome::Reason("LF", text)) if text.contains("storage is away"));
+        if !passes || world.now > end {
+            return Ok(outcome);
+        }
+        world.run(secs(10));
+    }
 }

@@ -65,7 +65,7 @@ pub enum Command {
     /// A load has come to its end.
     LoadEnds(ModelId, String, (u64, Attempt), ServerLife),
     /// A call has run.
-    Ran(ConnId, Message),
+    Ran(ConnId, Box<Message>),
 }
 
 /// What a server tells its agent.
@@ -136,7 +136,7 @@ impl World {
                 };
                 self.reply(n, by.0, millis(1), Reply::Loaded(model, by.1, life, result));
             }
-            Command::Ran(conn, answer) => self.send(conn, 1, answer),
+            Command::Ran(conn, answer) => self.send(conn, 1, *answer),
             Command::Load { .. } | Command::Unload { .. } | Command::LoadEnds(..) => {}
         }
     }
@@ -150,7 +150,7 @@ impl World {
         let answer = Message::Answer { call, attempt, model: holds.then_some(model) };
         let service = if self.random.random_bool(0.05) { millis(4000) } else { millis(80) };
         let after = if holds { self.random.random_range(millis(1)..service) } else { millis(1) };
-        self.timer(Node::Server(n), after, Timer::Command(Command::Ran(conn, answer)));
+        self.timer(Node::Server(n), after, Timer::Command(Command::Ran(conn, Box::new(answer))));
     }
 
     fn reply(&mut self, n: usize, agent: u64, after: u64, reply: Reply) {

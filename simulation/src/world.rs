@@ -16,6 +16,7 @@ use crate::{
     control::Control,
     desired::{Desires, Store},
     faults::Fault,
+    log::Log,
     millis,
     network::{ConnId, Dialled, Kind, Message, Network, Wire},
     process::{Node, Process},
@@ -81,6 +82,8 @@ pub enum Timer {
     Evaluate,
     /// Control looks at what waits.
     Look,
+    /// Control looks whether another one has taken over.
+    Epoch,
     /// Control pings an agent on a connection.
     ControlPing(String, ConnId),
     /// Control dials an agent.
@@ -117,8 +120,8 @@ pub struct World {
     pub checks: Checks,
     /// Settings of this world.
     pub shape: Shape,
-    /// Prints each event.
-    pub verbose: bool,
+    /// Where each event is told.
+    pub log: Log,
     pub(crate) called: CallId,
     runtime: Option<tokio::runtime::Runtime>,
     hash: std::collections::hash_map::DefaultHasher,
@@ -194,7 +197,7 @@ impl World {
             desires: Desires::new(&shape),
             calls: BTreeMap::new(),
             checks: Checks::default(),
-            verbose: false,
+            log: Log::Off,
             called: 0,
             runtime: Some(runtime),
             hash: std::collections::hash_map::DefaultHasher::new(),
@@ -276,9 +279,7 @@ impl World {
 
     /// Says what happens, where somebody listens.
     pub fn say(&self, what: impl FnOnce() -> String) {
-        if self.verbose {
-            println!("{:>10.3} {}", self.now as f64 / 1e9, what());
-        }
+        self.log.write(self.now, what);
     }
 
     fn happen(&mut self, event: Event) {
@@ -310,7 +311,7 @@ impl World {
         }
         self.hash.write_u64(self.now);
         self.hash.write_u8(event.tag());
-        if self.verbose && !event.is_dull() {
+        if !matches!(self.log, Log::Off) && !event.is_dull() {
             let text = format!("{event:?}");
             self.say(|| text.chars().take(300).collect());
         }
@@ -459,7 +460,7 @@ impl Drop for World {
 impl Event {
     fn tag(&self) -> u8 {
         match self {
-            Self::Wire(Wire::Delivered(_, _, message)) => match message {
+            Self::Wire(Wire::Delivered(_, _, message)) => match &**message {
                 Message::Watcher(_) => 1,
                 Message::Agent(_) => 2,
                 Message::Load(_) => 3,
@@ -484,15 +485,16 @@ impl Event {
     fn is_dull(&self) -> bool {
         use modelring_proto::v1::{agent_event::Event as Agent, watcher_message::Message as Watcher};
         match self {
-            Self::Timer(_, _, Timer::Ping(..) | Timer::ControlPing(..) | Timer::Look | Timer::Report | Timer::Ledger) => {
-                true
-            }
-            Self::Wire(Wire::Delivered(_, _, Message::Watcher(message))) => {
-                matches!(message.message, Some(Watcher::Ping(_)))
-            }
-            Self::Wire(Wire::Delivered(_, _, Message::Agent(event))) => {
-                matches!(event.event, Some(Agent::Pong(_) | Agent::Ledger(_)))
-            }
+            Self::Timer(
+                _,
+                _,
+                Timer::Ping(..) | Timer::ControlPing(..) | Timer::Look | Timer::Report | Timer::Ledger,
+            ) => true,
+            Self::Wire(Wire::Delivered(_, _, message)) => match &**message {
+                Message::Watcher(message) => matches!(message.message, Some(Watcher::Ping(_))),
+                Message::Agent(event) => matches!(event.event, Some(Agent::Pong(_) | Agent::Ledger(_))),
+                _ => false,
+            },
             _ => false,
         }
     }

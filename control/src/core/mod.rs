@@ -67,7 +67,7 @@ const FIRST_TABLE: Duration = Duration::from_secs(5);
 /// For so long after its start control calls no copy one too many.
 const NO_DOWN_STEP: Duration = Duration::from_secs(5 * 60);
 /// Between two looks whether another control has taken over.
-const EPOCH: Duration = Duration::from_secs(2);
+pub const EPOCH: Duration = Duration::from_secs(2);
 /// Loads may take this many load timeouts in all.
 const LOAD_BUDGET: u32 = 5;
 
@@ -241,8 +241,12 @@ impl Core {
         }
     }
 
-    /// Another control of the same source ends this one, also where no proxy tells of it.
-    fn look_at_the_epoch(&self) -> Result<(), Error> {
+    /// Another control of the same source ends this one, also where no proxy tells of it. Looked at every [`EPOCH`].
+    ///
+    /// # Errors
+    ///
+    /// There is another control.
+    pub fn look_at_the_epoch(&self) -> Result<(), Error> {
         match self.memory.epoch() {
             Ok(theirs) if theirs > self.epoch => Err(Error::Superseded { theirs, ours: self.epoch }),
             // What cannot be read now is no other control.

@@ -171,7 +171,7 @@ impl Core {
     pub(super) fn proxy(&mut self, now: Time, message: ProxyMessage) -> Result<(), Error> {
         match message {
             ProxyMessage::Joins { connection, hello, reply } => {
-                self.heard_epoch(hello.last.map_or(0, |last| last.epoch))?;
+                self.heard_of(hello.last.unwrap_or_default())?;
                 self.proxies.waiting.insert(connection, (hello, reply));
             }
             ProxyMessage::Ack { connection, version } => {
@@ -201,17 +201,23 @@ impl Core {
         Ok(())
     }
 
-    /// A proxy holds a table of this epoch. If it is higher than ours, either another control took over or the count was lost.
-    fn heard_epoch(&mut self, heard: u64) -> Result<(), Error> {
-        if heard <= self.epoch {
+    /// A proxy holds a table of this version. If its epoch is higher than ours, either another control took over or the
+    /// count was lost; if it is ours and the table is one that we have not made, the count was lost too.
+    fn heard_of(&mut self, heard: Version) -> Result<(), Error> {
+        let ours = self.published.version(self.epoch);
+        if (heard.epoch, heard.n) <= (ours.epoch, ours.n) {
             return Ok(());
         }
         let theirs = self.memory.epoch()?;
         if theirs > self.epoch {
             return Err(Error::Superseded { theirs, ours: self.epoch });
         }
-        self.epoch = self.memory.next_epoch(heard)?;
-        tracing::warn!(heard, epoch = self.epoch, "a proxy had a higher epoch than was kept, starting over above it");
+        self.epoch = self.memory.next_epoch(heard.epoch)?;
+        tracing::warn!(
+            heard = heard.epoch,
+            epoch = self.epoch,
+            "a proxy had a higher epoch than was kept, starting over above it"
+        );
         self.published.start_over();
         self.services.services.values_mut().for_each(|service| service.changed_at = None);
         self.proxies.drop_all();
