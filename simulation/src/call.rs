@@ -12,7 +12,7 @@ use modelring_placement::{
 };
 use modelring_proto::v1::watcher_message;
 use modelring_proxy::{
-    fleet::{Copy, Entry, Fleet, InFlight, Phase, Queued, Waiter},
+    fleet::{Copy, Denial, Entry, Fleet, InFlight, Phase, Queued, Waiter},
     table::{Model, Table},
 };
 use rand::Rng;
@@ -82,6 +82,8 @@ pub(crate) struct Flight {
     tries: u32,
     unwritten: u32,
     attempt: u32,
+    /// A server has denied its model.
+    denied: bool,
     /// When it is woken by its budgets.
     planned: Nanos,
     state: State,
@@ -146,8 +148,17 @@ impl World {
         }
         running.retries.called(now, 1);
         let deadline = deadline.map_or(Time::NEVER, |deadline| now + deadline);
-        let flight =
-            Flight { table, model, deadline, tries: 0, unwritten: 0, attempt: 0, planned: 0, state: State::Place };
+        let flight = Flight {
+            table,
+            model,
+            deadline,
+            tries: 0,
+            unwritten: 0,
+            attempt: 0,
+            denied: false,
+            planned: 0,
+            state: State::Place,
+        };
         running.flights.insert(id, flight);
         if let Some(until) = until {
             self.timer(node, until - self.now, WorldTimer::Call(id, Timer::Deadline));
@@ -476,6 +487,7 @@ impl World {
             tries: TRIES,
             unwritten: 0,
             attempt: 0,
+            denied: false,
             planned: 0,
             state: State::Held { waiter, budgets, first: false },
         };
@@ -585,12 +597,19 @@ impl World {
             }
             Failure::Unwritten if !spent => return Some(flight),
             Failure::Denied => {
-                let Some(missing) = copy.deny() else {
-                    self.answer(id, Outcome::NotFound);
-                    return None;
-                };
-                let instance = copy.host.id.clone();
-                self.tell_agent(n, &instance, watcher_message::Message::Missing(missing));
+                match copy.deny(now) {
+                    Denial::News(missing) => {
+                        let instance = copy.host.id.clone();
+                        self.tell_agent(n, &instance, watcher_message::Message::Missing(missing));
+                    }
+                    // The agent is looking at this moment.
+                    Denial::Since(time) if time < DENIAL && !flight.denied => {}
+                    Denial::Since(_) => {
+                        self.answer(id, Outcome::NotFound);
+                        return None;
+                    }
+                }
+                flight.denied = true;
                 DENIAL
             }
             Failure::Unwritten | Failure::DidNotRun => UNREACHED,
