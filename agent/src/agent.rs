@@ -23,11 +23,12 @@ use tonic::transport::Server;
 
 use crate::{
     clock,
-    config::Config,
+    config::{Config, ServerKind},
     core::{Core, Message},
     custom::CustomServer,
     error::Error,
     identity::Identity,
+    mlserver::MlServer,
     server::ModelServer,
     service::AgentService,
     storage::{
@@ -94,7 +95,7 @@ impl Agent {
         let store = Store::open(&config.model_dir, places)
             .map_err(|source| Error::ModelDir { verb: "use", path: config.model_dir.clone(), source })?;
         let store = Arc::new(store);
-        let server = CustomServer::new(&config.management, &config.runtime, store.clone())?;
+        let server = model_server(&config, &store)?;
         let listen = |source| Error::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let addr = listener.local_addr().map_err(listen)?;
@@ -181,6 +182,15 @@ impl Drop for Running {
     }
 }
 
+fn model_server(config: &Config, store: &Arc<Store>) -> Result<Box<dyn ModelServer>, Error> {
+    Ok(match &config.server {
+        ServerKind::Custom => Box::new(CustomServer::new(&config.management, &config.runtime, store.clone())?),
+        ServerKind::MlServer(settings) => {
+            Box::new(MlServer::new(&config.management, &config.model_dir, settings.clone())?)
+        }
+    })
+}
+
 fn settings(config: &Config, identity: &Identity) -> Settings {
     Settings {
         min_churn_age: config.min_churn_age,
@@ -226,7 +236,12 @@ async fn serve(
 
 /// Stands by the model server: tells the core when a process of it is ready, and when that is gone. Ends only where the
 /// first one will never be ready.
-async fn attend(server: impl ModelServer, store: Arc<Store>, may_purge_at: Time, core: mpsc::Sender<Message>) -> Error {
+async fn attend(
+    server: Box<dyn ModelServer>,
+    store: Arc<Store>,
+    may_purge_at: Time,
+    core: mpsc::Sender<Message>,
+) -> Error {
     clock::sleep_until(Some(may_purge_at)).await;
     let mut life = 0;
     let mut believed = false;

@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use modelring_placement::pod::EvictionPolicy;
 
+use crate::adapter;
+
 /// Settings of one agent process.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -26,7 +28,9 @@ pub struct Config {
     /// Most bytes of model files in the model directory, of loaded and of unloaded models together (`agent.diskLimit`);
     /// `None` = 80 % of the volume.
     pub disk_limit: Option<u64>,
-    /// Management endpoint of the model server (`mmesh.ModelRuntime`): `http://host:port` or `unix:/path`.
+    /// What kind of model server it is.
+    pub server: ServerKind,
+    /// Management endpoint of the model server: `http://host:port`, `port:<n>` or `unix:/path`.
     pub management: String,
     /// Where the model server serves inference, `host:port`.
     pub data: String,
@@ -36,4 +40,14 @@ pub struct Config {
     pub eviction: EvictionPolicy,
     /// How long a drain may take (`agent.drainTimeout`), at least 3 s; default 30 s.
     pub drain_timeout: Duration,
+}
+
+/// Kinds of model servers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum ServerKind {
+    /// It implements `mmesh.ModelRuntime`.
+    #[default]
+    Custom,
+    /// MLServer, by its repository API.
+    MlServer(adapter::Settings),
 }

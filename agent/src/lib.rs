@@ -1,14 +1,18 @@
 //! The agent in a runtime pod: pulls models, drives the model server, keeps the account of the pod's memory, and tells
 //! proxies and control which copies are ready.
 
+pub mod adapter;
 mod agent;
 mod clock;
 pub mod config;
+mod connection;
 mod core;
 mod custom;
 pub mod error;
 mod failure;
+mod handshake;
 mod identity;
+mod mlserver;
 pub mod server;
 mod service;
 mod storage;
@@ -16,5 +20,5 @@ mod watch;
 mod wire;
 
 pub use agent::{Agent, Running};
-pub use config::Config;
+pub use config::{Config, ServerKind};
 pub use error::Error;

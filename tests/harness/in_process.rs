@@ -63,6 +63,7 @@ impl InProcess {
             storage_config: Some(state.join("storage-config")),
             local_root: Some(folder.path().to_owned()),
             disk_limit: None,
+            server: modelring_agent::ServerKind::Custom,
             management: format!("http://{}", runtime.addr),
             data: runtime.addr.to_string(),
             min_churn_age: Some(setup.min_churn_age),

@@ -6,7 +6,7 @@ use modelring_proto::mmesh::{UnloadModelRequest, UnloadModelResponse};
 use tonic::{Code, Request, Status, client::Grpc, transport::Channel};
 use tonic_prost::ProstCodec;
 
-use super::connection::Held;
+use crate::connection::Held;
 
 /// Name of the service.
 const SERVICE: &str = "mmesh.ModelRuntime";

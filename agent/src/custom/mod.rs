@@ -3,7 +3,6 @@
 //! Such a server has no index that could be asked what it holds, so everything whose files lie on the volume is unloaded
 //! before the first load is granted.
 
-mod connection;
 mod link;
 mod methods;
 mod session;
@@ -14,31 +13,19 @@ use modelring_placement::pod::{LoadError, ServerLimits};
 use modelring_proto::mmesh::{
     RuntimeStatusRequest, RuntimeStatusResponse, runtime_status_response::Status as Readiness,
 };
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Code, Status};
 
 use crate::{
+    connection::Address,
     error::Error,
-    failure::{passing, permanent},
+    failure::permanent,
+    handshake::{self, Look, NotReady, UNIT, least_capacity},
     server::{BoxFuture, ModelServer, ServerInfo, Session},
     storage::store::Store,
 };
-use connection::Address;
 use link::Link;
 use session::CustomSession;
-
-/// How long a server may take until it is ready.
-const PATIENCE: Duration = Duration::from_secs(180);
-/// Time between looks at a server that is not ready; the first ones come faster.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Time before the second look.
-const LOOK_FIRST: Duration = Duration::from_millis(50);
-/// How long a proxy may go on believing in a copy that it has not been told is gone.
-const BELIEF: Duration = Duration::from_secs(3);
-/// Smallest size of a model, and unit of sizes in ModelMesh.
-const UNIT: u64 = 8192;
-/// Above this a server of any default size has room enough.
-const ROOM: u64 = 512 << 20;
 
 /// A server behind `mmesh.ModelRuntime`.
 pub(crate) struct CustomServer {
@@ -48,16 +35,6 @@ pub(crate) struct CustomServer {
     runtime: String,
 }
 
-/// Why a look at a server did not find it ready.
-enum NotReady {
-    /// It is not there: nothing listens.
-    Absent(String),
-    /// It is there, and not ready.
-    Yet(String),
-    /// It will never be ready.
-    Ever(LoadError),
-}
-
 // === impl CustomServer ===
 
 impl CustomServer {
@@ -65,47 +42,6 @@ impl CustomServer {
     pub(crate) fn new(management: &str, runtime: &str, store: Arc<Store>) -> Result<Self, Error> {
         let address = management.parse().map_err(|text| Error::Setting { key: "management", text })?;
         Ok(Self { address, store, runtime: runtime.to_owned() })
-    }
-
-    async fn wait(&self, believed: bool) -> Result<Arc<dyn Session>, LoadError> {
-        let began = Instant::now();
-        let deadline = began + PATIENCE;
-        let mut purge_at = if believed { began + BELIEF } else { began };
-        let mut pause = LOOK_FIRST;
-        loop {
-            let last = match self.look(deadline, purge_at).await {
-                Ok(session) => return Ok(Arc::new(session)),
-                Err(NotReady::Ever(error)) => return Err(error),
-                Err(NotReady::Absent(text)) => {
-                    // The process that anyone believes in is surely gone, and all that it held.
-                    purge_at = began;
-                    text
-                }
-                Err(NotReady::Yet(text)) => text,
-            };
-            if Instant::now() + pause >= deadline {
-                return Err(passing(
-                    Code::DeadlineExceeded,
-                    format!("not ready after {} s: {last}", PATIENCE.as_secs()),
-                ));
-            }
-            tracing::debug!(reason = last, "model server is not ready");
-            sleep(pause).await;
-            pause = (pause * 2).min(LOOK_EVERY);
-        }
-    }
-
-    /// One try: connects, asks, purges.
-    async fn look(&self, deadline: Instant, purge_at: Instant) -> Result<CustomSession, NotReady> {
-        let connecting = timeout_at(deadline, connection::connect(&self.address)).await;
-        let (channel, held) =
-            connecting.map_err(|_| NotReady::Yet("connecting takes too long".to_owned()))?.map_err(NotReady::Absent)?;
-        let mut link = Link::new(channel, held);
-        let status = status(&mut link, deadline).await?;
-        let info = info(&status, &self.runtime).map_err(NotReady::Ever)?;
-        sleep_until(purge_at).await;
-        self.purge(&link, deadline).await?;
-        Ok(CustomSession::new(link, info))
     }
 
     async fn purge(&self, link: &Link, deadline: Instant) -> Result<(), NotReady> {
@@ -119,9 +55,22 @@ impl CustomServer {
     }
 }
 
+impl Look for CustomServer {
+    /// Connects, asks, purges.
+    async fn look(&self, deadline: Instant, purge_at: Instant) -> Result<Arc<dyn Session>, NotReady> {
+        let (channel, held) = handshake::connect(&self.address, deadline).await?;
+        let mut link = Link::new(channel, held);
+        let status = status(&mut link, deadline).await?;
+        let info = info(&status, &self.runtime).map_err(NotReady::Ever)?;
+        sleep_until(purge_at).await;
+        self.purge(&link, deadline).await?;
+        Ok(Arc::new(CustomSession::new(link, info)))
+    }
+}
+
 impl ModelServer for CustomServer {
     fn handshake(&self, believed: bool) -> BoxFuture<'_, Result<Arc<dyn Session>, LoadError>> {
-        Box::pin(self.wait(believed))
+        Box::pin(handshake::wait(self, believed))
     }
 }
 
@@ -164,7 +113,7 @@ fn info(status: &RuntimeStatusResponse, runtime: &str) -> Result<ServerInfo, Loa
     if default_size < UNIT {
         return wrong(format!("defaultModelSizeInBytes {default_size}, at least {UNIT} is needed"));
     }
-    let least = default_size.saturating_mul(2).max(ROOM.min(default_size.saturating_mul(10)));
+    let least = least_capacity(default_size);
     if status.capacity_in_bytes < least {
         let text = format!(
             "capacityInBytes {}, at least {least} is needed for models of {default_size} bytes",

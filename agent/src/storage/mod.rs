@@ -15,7 +15,7 @@
 //! | `store` | the model directory |
 //! | `tier`, `record` | which files are kept after an unload, and how they are known again |
 
-mod aside;
+pub(crate) mod aside;
 mod download;
 pub(crate) mod entry;
 mod join;

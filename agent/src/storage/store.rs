@@ -473,7 +473,8 @@ fn bytes_on_disk(path: &Path) -> io::Result<u64> {
     Ok(sum)
 }
 
-pub(super) async fn blocking<T: Send + 'static>(
+/// Does work with files off the threads that answer.
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LoadError> + Send + 'static,
 ) -> Result<T, LoadError> {
     match tokio::task::spawn_blocking(work).await {

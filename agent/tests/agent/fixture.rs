@@ -75,6 +75,7 @@ impl Fixture {
             storage_config: Some(self.path("storage-config")),
             local_root: Some(self.path("root")),
             disk_limit: None,
+            server: modelring_agent::ServerKind::Custom,
             management: management.to_owned(),
             data: "127.0.0.1:8085".to_owned(),
             min_churn_age: Some(Duration::ZERO),

@@ -11,6 +11,7 @@ use modelring_process::{
     prestop::Prestop,
 };
 
+use super::adapter::{self, Kind};
 use crate::{
     args::{Bytes, Seconds},
     rim::{self, Port, Rim},
@@ -56,13 +57,18 @@ pub(crate) struct Args {
     #[arg(long, env = "MODELRING_DISK_LIMIT", value_name = "BYTES")]
     disk_limit: Option<Bytes>,
 
-    /// Management endpoint of the model server (mmesh.ModelRuntime): http://HOST:PORT or unix:/PATH
-    #[arg(long, env = "MODELRING_MANAGEMENT", default_value = "http://127.0.0.1:8085", value_name = "ENDPOINT")]
-    management: String,
+    /// Kind of the model server
+    #[arg(long, env = "MODELRING_SERVER", value_enum, default_value_t = Kind::Custom, hide_env_values = true)]
+    server: Kind,
 
-    /// Where the model server serves inference
-    #[arg(long, env = "MODELRING_DATA", default_value = "127.0.0.1:8085", value_name = "ADDRESS")]
-    data: String,
+    /// Management endpoint of the model server: http://HOST:PORT, port:NUMBER or unix:/PATH [default:
+    /// http://127.0.0.1:8085, of a built-in server its --runtime-port]
+    #[arg(long, env = "MODELRING_MANAGEMENT", value_name = "ENDPOINT")]
+    management: Option<String>,
+
+    /// Where the model server serves inference [default: 127.0.0.1:8085, of a built-in server its --runtime-port]
+    #[arg(long, env = "MODELRING_DATA", value_name = "ADDRESS")]
+    data: Option<String>,
 
     /// A copy used more recently is not evicted for another [default: 10 x the learned load time, at least 1s]
     #[arg(long, env = "MODELRING_MIN_CHURN_AGE", value_name = "TIME")]
@@ -86,6 +92,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     rim: Rim,
+
+    #[command(flatten)]
+    adapter: adapter::Args,
 }
 
 /// Order of evictions.
@@ -110,8 +119,9 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         storage_config: args.storage_config,
         local_root: args.local_root,
         disk_limit: args.disk_limit.map(|limit| limit.0),
-        management: args.management,
-        data: args.data,
+        server: args.adapter.server(args.server),
+        management: args.management.unwrap_or_else(|| args.adapter.management(args.server)),
+        data: args.data.unwrap_or_else(|| args.adapter.data(args.server)),
         min_churn_age: args.min_churn_age.map(|age| age.0),
         eviction: match args.eviction_policy {
             Eviction::Gdsf => pod::EvictionPolicy::Gdsf,

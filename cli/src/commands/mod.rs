@@ -1,5 +1,6 @@
 //! One file for each subcommand.
 
+mod adapter;
 pub(crate) mod agent;
 pub(crate) mod control;
 pub(crate) mod infer;

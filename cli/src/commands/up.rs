@@ -127,6 +127,7 @@ impl Parts {
             storage_config: Some(state.join("storage-config")),
             local_root: Some(dir.to_owned()),
             disk_limit: None,
+            server: modelring_agent::ServerKind::Custom,
             management: format!("http://{}", runtime.addr),
             data: runtime.addr.to_string(),
             min_churn_age: args.min_churn_age.map(|age| age.0),

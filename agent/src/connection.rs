@@ -29,7 +29,7 @@ const CONNECT: Duration = Duration::from_secs(2);
 
 /// Where a model server is managed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Address {
+pub(crate) enum Address {
     /// `host:port`.
     Tcp(String),
     /// A socket in the file system.
@@ -38,7 +38,7 @@ pub(super) enum Address {
 
 /// The agent's eye on a connection.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     /// The same socket once more, to look at it without reading from it.
     socket: OwnedFd,
     ended: CancellationToken,
@@ -75,7 +75,7 @@ impl FromStr for Address {
 }
 
 /// Connects. The channel uses this one connection, and fails once it has ended.
-pub(super) async fn connect(address: &Address) -> Result<(Channel, Held), String> {
+pub(crate) async fn connect(address: &Address) -> Result<(Channel, Held), String> {
     let absent = |error: io::Error| format!("cannot connect: {error}");
     let opening = async {
         Ok(match address {
@@ -114,7 +114,7 @@ pub(super) async fn connect(address: &Address) -> Result<(Channel, Held), String
 
 impl Held {
     /// Whether both ends are still open, as the kernel knows it at this moment.
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         if self.ended.is_cancelled() {
             return false;
         }
@@ -128,7 +128,7 @@ impl Held {
     }
 
     /// Resolves when the connection has ended.
-    pub(super) async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         self.ended.cancelled().await;
     }
 }
