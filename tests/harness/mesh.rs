@@ -168,6 +168,6 @@ fn wait_until_ready(rest: SocketAddr) {
 }
 
 /// An address on loopback that was free a moment ago.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port is free")
 }

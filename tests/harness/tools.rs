@@ -19,6 +19,17 @@ pub fn grpcurl() -> PathBuf {
     tool("bin/grpcurl")
 }
 
+/// MLServer.
+pub(crate) fn mlserver() -> PathBuf {
+    tool("mlserver/bin/mlserver")
+}
+
+/// The Python of MLServer, with scikit-learn, XGBoost and LightGBM.
+#[must_use]
+pub fn mlserver_python() -> PathBuf {
+    tool("mlserver/bin/python")
+}
+
 /// Runs a client of `tests/clients` and returns what it printed; what it complains of fails the test.
 ///
 /// # Panics

@@ -16,6 +16,8 @@ use crate::{connection::Held, handshake::NotReady};
 const INDEX: Duration = Duration::from_secs(30);
 /// Time between two looks at an index that still shows models.
 const PURGE_EVERY: Duration = Duration::from_millis(200);
+/// How long a load or unload that nobody waits for may take to end by itself.
+const SETTLE: Duration = Duration::from_secs(10);
 /// Largest answer, bytes: an index names each model of the pod.
 const LARGEST: usize = 64 << 20;
 /// How many models a text names.
@@ -55,7 +57,7 @@ impl Repository {
         if answer.into_inner().ready {
             return Ok(());
         }
-        Err(NotReady::Yet("it says that it is not ready (MLServer: a model is being loaded)".to_owned()))
+        Err(NotReady::Yet("ServerReady says no".to_owned()))
     }
 
     /// The version that the server tells; none where it tells none.
@@ -66,9 +68,12 @@ impl Repository {
         Ok(Some(answer.into_inner().version).filter(|version| !version.is_empty()))
     }
 
-    /// Unloads all that the server holds, until its index shows nothing loaded or on its way. What is on its way is
-    /// waited for: MLServer, told to unload a model that it is loading, forgets it and goes on loading.
+    /// Unloads all that the server holds, until its index shows nothing loaded or on its way.
+    ///
+    /// What is on its way is given a moment to settle, and is unloaded then: MLServer, whose caller went away in the middle
+    /// of a load, neither ends that load nor forgets the model, and is never ready again.
     pub(crate) async fn purge(&self, deadline: Instant) -> Result<(), NotReady> {
+        let settled_at = Instant::now() + SETTLE;
         loop {
             let index = timeout_at(deadline, self.index(false)).await;
             let index = index.map_err(|_| NotReady::Yet("RepositoryIndex has no answer".to_owned()))?;
@@ -77,15 +82,16 @@ impl Repository {
             if held.is_empty() {
                 return Ok(());
             }
-            for (model, _) in held.iter().filter(|(_, state)| *state == State::Ready) {
-                tracing::info!(%model, "purged from the model server");
+            let settled = Instant::now() >= settled_at;
+            for (model, state) in held.iter().filter(|(_, state)| *state == State::Ready || settled) {
+                tracing::info!(%model, ?state, "purged from the model server");
                 let unloading = timeout_at(deadline, self.unload(model)).await;
                 let unloaded = unloading.map_err(|_| NotReady::Yet(format!("unload of '{model}' has no answer")))?;
                 unloaded.map_err(|status| NotReady::Yet(format!("unload of '{model}': {}", status.message())))?;
             }
             if Instant::now() + PURGE_EVERY >= deadline {
                 let names: Vec<_> = held.iter().take(NAMED).map(|(model, _)| model.as_str()).collect();
-                return Err(NotReady::Yet(format!("it still holds {} models, {}", held.len(), names.join(", "))));
+                return Err(NotReady::Yet(format!("it still holds {} models: {}, …", held.len(), names.join(", "))));
             }
             sleep(PURGE_EVERY).await;
         }

@@ -22,7 +22,7 @@ use session::MlServerSession;
 
 /// Its folder in the model directory.
 const SUB_DIR: &str = "_mlserver_models";
-/// Methods that carry a model, and where: name, path in the request, path in the response.
+/// Methods that carry a model: its name is field 1 of each request and each response.
 const METHODS: [&str; 3] = ["ModelInfer", "ModelMetadata", "ModelStreamInfer"];
 
 /// An MLServer.
@@ -60,12 +60,14 @@ impl MlServer {
 }
 
 impl Look for MlServer {
-    /// Connects, waits for what is being loaded, purges, asks for the version.
+    /// Connects, purges, asks whether it is ready and for its version.
     async fn look(&self, deadline: Instant, purge_at: Instant) -> Result<Arc<dyn Session>, NotReady> {
         let (channel, held) = handshake::connect(&self.address, deadline).await?;
         let repository = Repository::new(channel, held);
-        repository.ready(deadline).await?;
         sleep_until(purge_at).await;
+        // First of all: it is not ready as long as a model is.
+        repository.purge(deadline).await?;
+        repository.ready(deadline).await?;
         repository.purge(deadline).await?;
         self.layout.clear().await.map_err(|error| NotReady::Yet(error.text))?;
         let version = repository.version(deadline).await?;

@@ -1,0 +1,5 @@
+//! Real MLServer, driven by the agent.
+
+mod adapter;
+mod agent;
+mod models;
