@@ -92,8 +92,11 @@ impl Agent {
             local_root: config.local_root.clone(),
             disk_limit: config.disk_limit,
         };
-        let store = Store::open(&config.model_dir, places)
-            .map_err(|source| Error::ModelDir { verb: "use", path: config.model_dir.clone(), source })?;
+        let store = Store::open(&config.model_dir, places).map_err(|source| Error::ModelDir {
+            verb: "use",
+            path: config.model_dir.clone(),
+            source,
+        })?;
         let store = Arc::new(store);
         let server = model_server(&config, &store)?;
         let listen = |source| Error::Listen { address: config.listen, source };

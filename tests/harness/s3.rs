@@ -212,7 +212,8 @@ impl S3 {
         let authorization = format!(
             "AWS4-HMAC-SHA256 Credential=X/20260101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0"
         );
-        let content_type = if service == "iam" { "application/x-www-form-urlencoded" } else { "application/octet-stream" };
+        let content_type =
+            if service == "iam" { "application/x-www-form-urlencoded" } else { "application/octet-stream" };
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAuthorization: {authorization}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
             self.addr,

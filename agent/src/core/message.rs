@@ -10,7 +10,10 @@ use modelring_proto::v1::LoadEvent;
 use tokio::sync::{mpsc, oneshot};
 
 use super::watchers::{StreamId, Watch};
-use crate::{server::Session, storage::store::{Files, Pin}};
+use crate::{
+    server::Session,
+    storage::store::{Files, Pin},
+};
 
 /// Something that the core is to know.
 pub(crate) enum Message {

@@ -192,7 +192,8 @@ impl Core {
             Message::Pulled(model, attempt, pulled) => {
                 // The files of a pull that was given up are let go of here.
                 if self.job_is_done(&model, attempt).is_some() {
-                    let pulled = pulled.map(|(files, pin)| drop(self.files.insert(model.clone(), (attempt, files, pin))));
+                    let pulled =
+                        pulled.map(|(files, pin)| drop(self.files.insert(model.clone(), (attempt, files, pin))));
                     self.decide(Event::Pulled(model, attempt, pulled));
                 }
             }

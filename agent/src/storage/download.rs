@@ -76,9 +76,7 @@ struct Part<'a> {
 type Parts<'a> = Box<dyn Iterator<Item = Part<'a>> + Send + 'a>;
 
 /// Asks until it is answered, the failure is of the lasting kind, or four tries were in vain.
-pub(super) async fn persist<'a, T>(
-    mut ask: impl FnMut() -> BoxFuture<'a, Result<T, Trouble>>,
-) -> Result<T, LoadError> {
+pub(super) async fn persist<'a, T>(mut ask: impl FnMut() -> BoxFuture<'a, Result<T, Trouble>>) -> Result<T, LoadError> {
     let mut tries = 0;
     loop {
         match ask().await {
@@ -264,7 +262,8 @@ impl Part<'_> {
                 }
             };
             if chunk.len() as u64 > left {
-                let text = format!("{} answers with more than it was asked for: it reads no ranges", self.objects.host());
+                let text =
+                    format!("{} answers with more than it was asked for: it reads no ranges", self.objects.host());
                 return Err(Trouble::lasting(permanent(Code::FailedPrecondition, text)));
             }
             buffer.extend_from_slice(&chunk);

@@ -94,7 +94,11 @@ impl Search<'_> {
         let (store, remote) = (self.store, self.remote);
         if self.placed.is_empty() {
             let content = if self.left_out > 0 { " with any content" } else { "" };
-            let text = format!("no object{content} at '{remote}' in {} ({}); check the model's path", store.name(), store.host());
+            let text = format!(
+                "no object{content} at '{remote}' in {} ({}); check the model's path",
+                store.name(),
+                store.host()
+            );
             return Err(permanent(Code::NotFound, text));
         }
         self.placed.sort_by(|a, b| a.file.cmp(&b.file));
@@ -160,8 +164,11 @@ fn shown(key: &str) -> String {
 
 /// All folders of the files, each behind its parent.
 pub(super) fn folders(placed: &[Placed]) -> Vec<&Path> {
-    let mut folders: Vec<&Path> =
-        placed.iter().flat_map(|placed| placed.file.ancestors().skip(1)).filter(|path| *path != Path::new("")).collect();
+    let mut folders: Vec<&Path> = placed
+        .iter()
+        .flat_map(|placed| placed.file.ancestors().skip(1))
+        .filter(|path| *path != Path::new(""))
+        .collect();
     folders.sort_unstable();
     folders.dedup();
     folders

@@ -132,7 +132,11 @@ impl Storage for Local {
                 for source in local.list(&remote, given_up)? {
                     // Joined with nothing, a path would gain a slash.
                     let place = Path::new(&name);
-                    let link = if source.relative.as_os_str().is_empty() { place.to_owned() } else { place.join(&source.relative) };
+                    let link = if source.relative.as_os_str().is_empty() {
+                        place.to_owned()
+                    } else {
+                        place.join(&source.relative)
+                    };
                     links.push((link, source));
                 }
             }

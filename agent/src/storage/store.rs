@@ -165,7 +165,10 @@ impl Store {
                 Ok(Err(error)) if !error.passing => return Err(error),
                 Ok(Ok(found)) => found,
                 late => {
-                    let error = late.map_or_else(|_| "no answer yet".to_owned(), |failed| failed.map_or_else(|error| error.text, |_| String::new()));
+                    let error = late.map_or_else(
+                        |_| "no answer yet".to_owned(),
+                        |failed| failed.map_or_else(|error| error.text, |_| String::new()),
+                    );
                     tracing::warn!(model = %model.id, error, "storage is not reached, the files on disk are used");
                     return Ok(plan.files(&dir, kept.bytes));
                 }
@@ -233,7 +236,8 @@ impl Store {
             return self.remove(model).await;
         }
         let (store, model) = (self.clone(), model.clone());
-        let touched = move || store.records.touch(&model).map_err(|error| file("note the use of", &store.dir(&model), &error));
+        let touched =
+            move || store.records.touch(&model).map_err(|error| file("note the use of", &store.dir(&model), &error));
         blocking(touched).await
     }
 
@@ -322,10 +326,12 @@ impl Store {
         let (store, model) = (self.clone(), model.clone());
         blocking(move || {
             let dir = &store.model_dir;
-            let free = volume(dir).map_err(|error| prefixed(PULL_FAILED, file("look at the volume of", dir, &error)))?.free;
+            let free =
+                volume(dir).map_err(|error| prefixed(PULL_FAILED, file("look at the volume of", dir, &error)))?.free;
             // Under the lock, so that nobody finds files that are about to go.
             let mut tier = store.tier.lock();
-            let victims = tier.reserve(&model, bytes, free).map_err(|short| prefixed(PULL_FAILED, no_room(bytes, short)))?;
+            let victims =
+                tier.reserve(&model, bytes, free).map_err(|short| prefixed(PULL_FAILED, no_room(bytes, short)))?;
             let mut going = Vec::new();
             for victim in victims {
                 tracing::info!(model = %victim, "files of an unloaded model go for others");
@@ -433,7 +439,10 @@ struct Volume {
 
 fn volume(path: &Path) -> io::Result<Volume> {
     let found = rustix::fs::statvfs(path)?;
-    Ok(Volume { size: found.f_blocks.saturating_mul(found.f_frsize), free: found.f_bavail.saturating_mul(found.f_frsize) })
+    Ok(Volume {
+        size: found.f_blocks.saturating_mul(found.f_frsize),
+        free: found.f_bavail.saturating_mul(found.f_frsize),
+    })
 }
 
 /// Refuses an id that would be more than one folder of the model directory, or a folder that is no model's.

@@ -67,7 +67,7 @@ impl Rig {
             drain_delay: Duration::ZERO,
             access_log: AccessLog::Off,
             state_dir: None,
-        metrics: Default::default(),
+            metrics: Default::default(),
         })
         .expect("a proxy");
         soon("readiness", proxy.watch_ready().wait_for(|ready| *ready)).await.expect("the proxy lives");

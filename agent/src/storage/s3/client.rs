@@ -8,8 +8,8 @@ use std::{
 use aws_sdk_s3::{
     Client, Config,
     config::{
-        BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-        SharedHttpClient, StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
+        BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
+        StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
     },
 };
 use aws_smithy_http_client::{
@@ -64,17 +64,20 @@ impl Place {
     /// Where an entry points.
     pub(super) fn of(entry: &Entry) -> Result<Self, LoadError> {
         let invalid = |text: String| permanent(Code::InvalidArgument, text);
-        let (access_key_id, secret_access_key) = (entry.required("access_key_id")?, entry.required("secret_access_key")?);
+        let (access_key_id, secret_access_key) =
+            (entry.required("access_key_id")?, entry.required("secret_access_key")?);
         let (endpoint, region) = (entry.required("endpoint_url")?, entry.required("region")?);
         if access_key_id.is_empty() != secret_access_key.is_empty() {
-            let text = "only one of 'access_key_id' and 'secret_access_key' is set; set both, or none for a public bucket";
+            let text =
+                "only one of 'access_key_id' and 'secret_access_key' is set; set both, or none for a public bucket";
             return Err(invalid(text.to_owned()));
         }
         let region = if region.is_empty() { REGION } else { region };
         let (endpoint, host) = match endpoint {
             "" => (None, format!("s3.{region}.amazonaws.com")),
             _ => {
-                let (url, host) = url(endpoint).map_err(|what| invalid(format!("configuration 'endpoint_url' {what}")))?;
+                let (url, host) =
+                    url(endpoint).map_err(|what| invalid(format!("configuration 'endpoint_url' {what}")))?;
                 (Some(url), host)
             }
         };
@@ -123,7 +126,8 @@ impl Place {
         };
         let context = TlsContext::builder().with_trust_store(roots).build();
         let context = context.expect("a context of a trust store can be built");
-        let loopback = self.host.starts_with("localhost:") || self.host.starts_with("127.") || self.host.starts_with("[::1]");
+        let loopback =
+            self.host.starts_with("localhost:") || self.host.starts_with("127.") || self.host.starts_with("[::1]");
         Builder::new().build_with_connector_fn(move |settings, components| {
             let mut connector = Connector::builder().enable_tcp_nodelay(true);
             connector.set_connector_settings(settings.cloned());

@@ -47,7 +47,10 @@ where
             }
         }
         _ => {
-            let text = format!("the request to {host} cannot be made: {}; check endpoint, region and bucket", innermost(error));
+            let text = format!(
+                "the request to {host} cannot be made: {}; check endpoint, region and bucket",
+                innermost(error)
+            );
             Trouble::lasting(permanent(Code::InvalidArgument, text))
         }
     }
@@ -68,9 +71,10 @@ fn answered(status: u16, code: &str, message: &str, place: &Place, bucket: &str)
     let said: String = said.trim().chars().take(LONGEST).flat_map(char::escape_debug).collect();
     let lasting = |code, text: String| Trouble::lasting(permanent(code, text));
     match (status, code) {
-        (_, "NoSuchBucket") => {
-            lasting(Code::NotFound, format!("there is no bucket '{bucket}' at {host} ({said}); check bucket and endpoint"))
-        }
+        (_, "NoSuchBucket") => lasting(
+            Code::NotFound,
+            format!("there is no bucket '{bucket}' at {host} ({said}); check bucket and endpoint"),
+        ),
         // It was listed a moment ago.
         (_, "NoSuchKey") => Trouble::lasting(passing(Code::NotFound, format!("{host} has it no longer ({said})"))),
         (412, _) => {
@@ -87,7 +91,9 @@ fn answered(status: u16, code: &str, message: &str, place: &Place, bucket: &str)
         ),
         (403, _) if place.access_key_id.is_empty() => lasting(
             Code::PermissionDenied,
-            format!("{host} denies access without credentials ({said}); the bucket is not public, set access_key_id and secret_access_key"),
+            format!(
+                "{host} denies access without credentials ({said}); the bucket is not public, set access_key_id and secret_access_key"
+            ),
         ),
         (403, _) => lasting(
             Code::PermissionDenied,
@@ -96,9 +102,13 @@ fn answered(status: u16, code: &str, message: &str, place: &Place, bucket: &str)
         (_, "AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException")
         | (301 | 307 | 308, _) => lasting(
             Code::FailedPrecondition,
-            format!("bucket '{bucket}' is not served by {host} in region '{}' ({said}); check region and endpoint", place.region),
+            format!(
+                "bucket '{bucket}' is not served by {host} in region '{}' ({said}); check region and endpoint",
+                place.region
+            ),
         ),
-        (_, "SlowDown" | "RequestTimeout" | "InternalError" | "ServiceUnavailable") | (408 | 429 | 500 | 502..=599, _) => {
+        (_, "SlowDown" | "RequestTimeout" | "InternalError" | "ServiceUnavailable")
+        | (408 | 429 | 500 | 502..=599, _) => {
             Trouble::momentary(passing(Code::Unavailable, format!("{host} is not able to answer now ({said})")))
         }
         (404, _) => {

@@ -40,9 +40,9 @@ impl S3 {
     /// The bucket of an entry, with a client that may have served before.
     pub(super) fn new(entry: &Entry, clients: &Clients) -> Result<Self, LoadError> {
         let place = Place::of(entry)?;
-        let bucket = entry.optional("bucket")?.ok_or_else(|| {
-            permanent(Code::InvalidArgument, "required configuration 'bucket' missing from command")
-        })?;
+        let bucket = entry
+            .optional("bucket")?
+            .ok_or_else(|| permanent(Code::InvalidArgument, "required configuration 'bucket' missing from command"))?;
         let client = clients.get(&place)?;
         Ok(Self { client, place, bucket: bucket.to_owned() })
     }
@@ -79,7 +79,8 @@ impl Objects for S3 {
                 return Err(Trouble::lasting(permanent(Code::FailedPrecondition, text)));
             }
             let next = next.map(str::to_owned);
-            let objects = listed.contents().iter().map(|object| self.object(object, encoded)).collect::<Result<_, _>>()?;
+            let objects =
+                listed.contents().iter().map(|object| self.object(object, encoded)).collect::<Result<_, _>>()?;
             Ok(Page { objects, next })
         })
     }
@@ -102,7 +103,8 @@ impl Objects for S3 {
                 return Err(Trouble::lasting(passing(Code::Aborted, text)));
             }
             if answer.content_range().map_or(range != (0..object.bytes), |found| found != whole) {
-                let text = format!("{} was asked for '{whole}' and sends something else: it reads no ranges", self.place.host);
+                let text =
+                    format!("{} was asked for '{whole}' and sends something else: it reads no ranges", self.place.host);
                 return Err(Trouble::lasting(permanent(Code::FailedPrecondition, text)));
             }
             Ok(self.body(answer.body))

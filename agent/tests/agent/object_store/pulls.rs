@@ -66,7 +66,14 @@ async fn a_path_is_one_object_or_a_folder_and_files_lie_where_modelmesh_put_them
     stage.started.ensure(at("all", "/")).await.loaded();
     assert_eq!(
         names(&stage.files("all")),
-        ["_model/dir.json", "_model/dir/file1", "_model/dir/sub/deep/f", "_model/dir/sub/file 2", "_model/dir_with_more/other", "_model/schemas/dir"]
+        [
+            "_model/dir.json",
+            "_model/dir/file1",
+            "_model/dir/sub/deep/f",
+            "_model/dir/sub/file 2",
+            "_model/dir_with_more/other",
+            "_model/schemas/dir"
+        ]
     );
     assert_eq!(stage.unfinished(), 0);
 }
@@ -74,7 +81,8 @@ async fn a_path_is_one_object_or_a_folder_and_files_lie_where_modelmesh_put_them
 #[tokio::test(flavor = "multi_thread")]
 async fn two_and_a_half_thousand_objects_under_one_prefix_come_whole() {
     let contents: Vec<String> = (0..2500).map(|n| format!("content of {n}")).collect();
-    let objects = contents.iter().enumerate().map(|(n, content)| (format!("many/{:02}/{n}", n % 20), content.as_bytes()));
+    let objects =
+        contents.iter().enumerate().map(|(n, content)| (format!("many/{:02}/{n}", n % 20), content.as_bytes()));
     let stage = Stage::new(objects).await;
     stage.started.ensure(at("many", "many")).await.loaded();
     let files = stage.files("many");
