@@ -83,9 +83,11 @@ impl Proxy {
             clock,
             pulse: pulse.clone(),
         };
+        let source = Source { control: config.control, namespace: config.namespace, state_dir: config.state_dir };
+        fleet.recall(&source);
         let server = Server::start(&settings, services)?;
         let metrics = Arc::new(Shown { metrics, fleet: fleet.clone(), budget, loads: server.loads().to_vec() });
-        fleet.start(Source { control: config.control, namespace: config.namespace, state_dir: config.state_dir });
+        fleet.start(source);
         Ok(Running { grpc_addr: server.grpc(), rest_addr: server.rest(), fleet, metrics, server, background, pulse })
     }
 }

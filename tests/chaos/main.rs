@@ -3,5 +3,12 @@
 //! `MODELRING_SOAK=1` runs the long forms (`./dev soak mesh`).
 
 mod cold;
+mod control_away;
+mod freezes;
+mod kills;
 mod kit;
+mod network;
+mod report;
 mod restarts;
+mod stops;
+mod storm;

@@ -104,6 +104,14 @@ pub struct Source {
     pub state_dir: Option<PathBuf>,
 }
 
+// === impl Source ===
+
+impl Source {
+    fn store(&self) -> Option<store::Store> {
+        self.state_dir.as_ref().map(|dir| store::Store::new(dir.clone(), self.namespace.clone()))
+    }
+}
+
 // === impl Fleet ===
 
 impl Fleet {
@@ -133,14 +141,17 @@ impl Fleet {
         })
     }
 
-    /// Begins with the table on disk, if there is one, and watches control.
+    /// Takes up the table on disk, if there is one: done before anyone may call, so that nobody is told that there is none.
+    pub fn recall(self: &Arc<Self>, source: &Source) {
+        if let Some(table) = source.store().and_then(|store| store.read()) {
+            tracing::info!(version = %table.version, models = table.models(), "starting from the kept table");
+            self.install(table);
+        }
+    }
+
+    /// Watches control, and keeps its tables on disk.
     pub fn start(self: &Arc<Self>, source: Source) {
-        if let Some(dir) = source.state_dir {
-            let store = store::Store::new(dir, source.namespace.clone());
-            if let Some(table) = store.read() {
-                tracing::info!(version = %table.version, models = table.models(), "starting from the kept table");
-                self.install(table);
-            }
+        if let Some(store) = source.store() {
             let keep = self.runtime.spawn(store.keep(self.clone()));
             self.tasks.lock().push(keep.abort_handle());
         }

@@ -17,7 +17,9 @@ use crate::{
 fn fleet(control: &ScriptedControl, state_dir: Option<&tempfile::TempDir>) -> Arc<Fleet> {
     let fleet = Fleet::new(Clock::boot(), Handle::current());
     let state_dir = state_dir.map(|dir| dir.path().to_owned());
-    fleet.start(Source { control: control.address.clone(), namespace: "ns".into(), state_dir });
+    let source = Source { control: control.address.clone(), namespace: "ns".into(), state_dir };
+    fleet.recall(&source);
+    fleet.start(source);
     fleet
 }
 

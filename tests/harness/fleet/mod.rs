@@ -201,6 +201,7 @@ impl Fleet {
             let mut args = words(&["proxy", "--grpc", &grpc.to_string(), "--rest", &rest.to_string()]);
             args.extend(words(&["--control", &format!("http://{}", through(&to_control, control_address))]));
             args.extend(words(&["--threads", "2"]));
+            args.extend(words(&["--state-dir", &state.join(format!("proxy-{number}")).display().to_string()]));
             args.extend(setup.proxy_flags.clone());
             let part = Part::new(&format!("proxy-{number}"), grpc, &process::binary(), args, &logs);
             proxies.push(ProxyPart { part, grpc, rest, to_control });

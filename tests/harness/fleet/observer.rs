@@ -98,6 +98,12 @@ impl Observer {
         ready.into_iter().collect()
     }
 
+    /// Boot of an agent, as it said last.
+    #[must_use]
+    pub fn boot(&self, instance: usize) -> Option<u64> {
+        self.locked().iter().rev().find(|said| said.instance == instance).map(|said| said.boot)
+    }
+
     /// Checks the rule `ledger` on all that was told.
     ///
     /// # Panics

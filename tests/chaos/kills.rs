@@ -1,0 +1,94 @@
+//! `kill -9` of each part in turn under steady calls.
+
+use std::time::{Duration, Instant};
+
+use harness::fleet::{Call, failures};
+use serde_json::json;
+
+use crate::{
+    kit::soak,
+    report,
+    storm::{Storm, assert_flat},
+};
+
+/// A call may have been on its way for so long before its end shows the kill.
+const MARGIN: Duration = Duration::from_millis(250);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Victim {
+    Agent,
+    Proxy,
+    Control,
+    Server,
+}
+
+/// One kill.
+struct Kill {
+    victim: Victim,
+    number: usize,
+    at: Instant,
+    until: Instant,
+}
+
+/// Whether a failure of this call is one that the kill explains: it was in flight on the killed part. A call cannot tell
+/// which server it was on, but a killed server is a lost connection, and nothing else.
+fn explains(kill: &Kill, storm: &Storm, call: &Call) -> bool {
+    match kill.victim {
+        Victim::Agent | Victim::Control => false,
+        Victim::Proxy => {
+            call.proxy == Some(storm.fleet.proxies[kill.number].grpc) && call.was_in_flight(kill.at, MARGIN)
+        }
+        Victim::Server => call.was_in_flight(kill.at, MARGIN),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_calls_in_flight_on_a_killed_part_fail() {
+    let (rounds, down, up) = if soak() { (8, 5, 5) } else { (1, 3, 3) };
+    let mut storm = Storm::usual(false).await;
+    let before = storm.resources();
+    let mut kills = Vec::new();
+    for round in 0..rounds {
+        for victim in [Victim::Agent, Victim::Proxy, Victim::Control, Victim::Server] {
+            let number = if victim == Victim::Proxy { round % 2 } else { round % 3 };
+            let part = match victim {
+                Victim::Agent => &mut storm.fleet.instances[number].agent,
+                Victim::Proxy => &mut storm.fleet.proxies[number].part,
+                Victim::Control => &mut storm.fleet.control,
+                Victim::Server => &mut storm.fleet.instances[number].server,
+            };
+            let at = Instant::now();
+            part.kill();
+            tokio::time::sleep(Duration::from_secs(down)).await;
+            part.start();
+            if victim == Victim::Proxy {
+                storm.fleet.wait_until_ready(number).await;
+            }
+            tokio::time::sleep(Duration::from_secs(up)).await;
+            kills.push(Kill { victim, number, at, until: Instant::now() });
+        }
+    }
+    let after = storm.resources();
+    let calls = storm.calls_since(storm.begin);
+    for kill in &kills {
+        let of: Vec<_> = calls.iter().filter(|call| call.begin >= kill.at && call.begin < kill.until).collect();
+        let longest = of.iter().map(|call| call.took()).max();
+        println!("{:?} {}: {} calls, the longest took {longest:?}", kill.victim, kill.number, of.len());
+    }
+    let unexplained: Vec<_> = calls
+        .iter()
+        .filter(|call| !call.is_right() && !kills.iter().any(|kill| explains(kill, &storm, call)))
+        .collect();
+    for call in &unexplained {
+        let kill =
+            kills.iter().rev().find(|kill| kill.at <= call.begin).map(|kill| (kill.victim, call.begin - kill.at));
+        println!("began {kill:?}, took {:?}: {:?}", call.took(), call.outcome);
+    }
+    assert_eq!(failures(unexplained), [].into(), "only calls in flight on a killed part fail");
+    let (loads, begin) = (storm.loads(), storm.begin);
+    let (fleet, calls) = storm.stop().await;
+    let more = [("loads", json!(loads)), ("kills", json!(kills.len())), ("strays", json!(fleet.strays()))];
+    report::note("kills", begin.elapsed(), &calls, &more);
+    assert_eq!(fleet.strays(), 0, "no call reached a server that had not the model");
+    assert_flat(&before, &after);
+}
