@@ -122,7 +122,7 @@ async fn a_kept_table_of_another_namespace_or_format_is_as_none() {
     let of = |namespace: &str| {
         let fleet = Fleet::new(Clock::boot(), Handle::current());
         let state_dir = Some(dir.path().to_owned());
-        fleet.start(Source { control: none.address.clone(), namespace: namespace.into(), state_dir });
+        fleet.recall(&Source { control: none.address.clone(), namespace: namespace.into(), state_dir });
         fleet.table().is_some()
     };
     assert!(of("ns") && !of("other"));
