@@ -1,5 +1,6 @@
 //! What the end-to-end tests share: a folder of manifests, a mesh that serves it, clients, the tools of others.
 
+mod ca;
 mod client;
 mod faulty_link;
 pub mod fleet;
@@ -16,6 +17,7 @@ mod s3;
 mod tools;
 mod zipf;
 
+pub use ca::{Ca, Pems};
 pub use client::{Rest, grpc};
 pub use faulty_link::{Asked, Fault, FaultyLink};
 pub use fleet::{Fleet, FleetSetup};
