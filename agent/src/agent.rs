@@ -7,7 +7,10 @@ use modelring_placement::{
     pod::{Event, Pod, Settings},
     time::Time,
 };
-use modelring_process::probes::Health;
+use modelring_process::{
+    probes::Health,
+    tls::{Incoming, may_listen},
+};
 use modelring_proto::{
     PROTOCOL,
     v1::{DataEndpoint, Hello, agent_server::AgentServer, data_endpoint::Kind},
@@ -17,11 +20,11 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Server;
 
 use crate::{
+    access::Access,
     clock,
     config::{Config, ServerKind},
     core::{Core, Message},
@@ -79,9 +82,8 @@ impl Agent {
     /// A setting out of its range, an address that is not loopback, a port that is taken, a model directory that cannot be
     /// used or is used by another agent.
     pub async fn start(config: Config) -> Result<Running, Error> {
-        if !config.listen.ip().is_loopback() {
-            return Err(Error::NotLoopback(config.listen));
-        }
+        may_listen(config.listen, "--listen", config.tls.as_ref())?;
+        let access = Access::of(&config.namespace)?;
         if config.drain_timeout < SHORTEST_DRAIN {
             let text = format!("{:?} is too short, at least 3s is needed", config.drain_timeout);
             return Err(Error::Setting { key: "agent.drainTimeout", text });
@@ -121,7 +123,8 @@ impl Agent {
         if let Some(dir) = config.storage_config {
             tasks.spawn(stop.clone().run_until_cancelled_owned(watch_secret(dir, sender.clone())));
         }
-        let serving = serve(listener, AgentService::new(sender.clone()), stop.clone());
+        let serving =
+            serve(Incoming::on(listener, config.tls), AgentService::new(sender.clone(), access), stop.clone());
         let attending = attend(server, store, may_purge_at, sender.clone());
         let (end, ended) = oneshot::channel();
         let stopped = stop.clone();
@@ -218,16 +221,15 @@ fn hello(config: &Config, identity: &Identity) -> Hello {
 
 /// Serves the agent's gRPC until the agent stops, and open calls a moment longer.
 async fn serve(
-    listener: TcpListener,
+    incoming: Incoming,
     service: AgentService,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let service = AgentServer::new(service).max_decoding_message_size(LARGEST_MESSAGE);
     let serving = Server::builder()
         .max_concurrent_streams(STREAMS)
-        .tcp_nodelay(true)
         .add_service(service)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     tokio::select! {
         result = serving => result,
         () = async {

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use modelring_placement::pod::EvictionPolicy;
+use modelring_process::tls::Identity;
 
 use crate::adapter;
 
@@ -11,6 +12,8 @@ use crate::adapter;
 pub struct Config {
     /// Where the agent's gRPC is served; port 0 = a free one. Loopback, unless mTLS is configured.
     pub listen: SocketAddr,
+    /// Who this process is to others; `None` = plaintext on loopback.
+    pub tls: Option<Identity>,
     /// Instance id; `None` = made at random once and kept in the model directory.
     pub instance: Option<String>,
     /// Uid of the pod; `None` = made at random once and kept in the model directory.

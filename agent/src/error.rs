@@ -8,11 +8,9 @@ use modelring_placement::pod::LoadError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The agent's port would be open to others.
-    #[error(
-        "the agent does not listen on {0}: what it says is plaintext and anyone may ask it, and mTLS is not configured; use a loopback address"
-    )]
-    NotLoopback(SocketAddr),
+    /// A port would be open to others, or a certificate is wrong.
+    #[error(transparent)]
+    Rim(#[from] modelring_process::Error),
     /// The agent's port cannot be opened.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -57,7 +55,7 @@ impl Error {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::NotLoopback(_) => "not-loopback",
+            Self::Rim(error) => error.code(),
             Self::Listen { .. } => "listen",
             Self::Setting { .. } => "setting",
             Self::ModelDir { .. } => "model-dir",
@@ -73,7 +71,8 @@ impl Error {
         match self {
             Self::Listen { .. } | Self::ModelDirInUse(_) | Self::Serve(_) => true,
             Self::Server(error) => error.passing,
-            Self::NotLoopback(_) | Self::Setting { .. } | Self::ModelDir { .. } => false,
+            Self::Rim(error) => error.is_retryable(),
+            Self::Setting { .. } | Self::ModelDir { .. } => false,
         }
     }
 }

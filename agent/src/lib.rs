@@ -1,6 +1,7 @@
 //! The agent in a runtime pod: pulls models, drives the model server, keeps the account of the pod's memory, and tells
 //! proxies and control which copies are ready.
 
+mod access;
 pub mod adapter;
 mod agent;
 mod clock;

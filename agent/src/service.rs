@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
+    access::{self, Access},
     core::{Message, UNREAD, Watch},
     storage::store::check_id,
     watch, wire,
@@ -35,6 +36,7 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// The service.
 pub(crate) struct AgentService {
     core: mpsc::Sender<Message>,
+    access: Access,
     ids: AtomicU64,
     waiters: Arc<Semaphore>,
 }
@@ -50,8 +52,8 @@ struct Waiting {
 // === impl AgentService ===
 
 impl AgentService {
-    pub(crate) fn new(core: mpsc::Sender<Message>) -> Self {
-        Self { core, ids: AtomicU64::new(0), waiters: Arc::new(Semaphore::new(MOST_WAITERS)) }
+    pub(crate) fn new(core: mpsc::Sender<Message>, access: Access) -> Self {
+        Self { core, access, ids: AtomicU64::new(0), waiters: Arc::new(Semaphore::new(MOST_WAITERS)) }
     }
 
     fn next_id(&self) -> u64 {
@@ -69,10 +71,12 @@ impl Agent for AgentService {
     type EnsureLoadedStream = Answers<LoadEvent>;
 
     async fn watch(&self, request: Request<Streaming<WatcherMessage>>) -> Result<Response<Self::WatchStream>, Status> {
+        let peer = access::peer(&request)?;
         let mut messages = request.into_inner();
         let first = tokio::time::timeout(FIRST_MESSAGE, messages.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("no WatcherHello came"))??;
         let hello = watch::hello(first)?;
+        self.access.may_watch(&peer, hello.role)?;
         let stream = self.next_id();
         let (opened, opening) = oneshot::channel();
         self.tell(Message::Watch(Watch { stream, watcher: hello.watcher.clone(), role: hello.role, opened })).await?;
@@ -81,6 +85,7 @@ impl Agent for AgentService {
     }
 
     async fn ensure_loaded(&self, request: Request<LoadRequest>) -> Result<Response<Self::EnsureLoadedStream>, Status> {
+        self.access.may_ask(&access::peer(&request)?, !request.get_ref().replaces.is_empty())?;
         let request = request.into_inner();
         let model = wire::model(request.model.ok_or_else(|| Status::invalid_argument("LoadRequest has no model"))?);
         let why = wire::why(request.why)?;

@@ -8,6 +8,7 @@ mod observe;
 mod render;
 mod rim;
 mod signal;
+mod tls;
 
 use std::process::ExitCode;
 

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use modelring_process::tls::Identity;
+
 use crate::{dataplane, source::InstanceSpec};
 
 /// Settings of one control process with the folder source.
@@ -11,6 +13,8 @@ pub struct Config {
     pub dir: PathBuf,
     /// Where the Routes service is served; port 0 = a free one. Loopback, unless mTLS is configured.
     pub listen: SocketAddr,
+    /// Who this process is to others; `None` = plaintext, and agents on loopback only.
+    pub tls: Option<Identity>,
     /// Namespace that the folder stands for, in messages and ids of certificates; objects of another one are errors.
     pub namespace: String,
     /// Agents beside those of `instances.yaml`, by address (`modelring up` adds its own).

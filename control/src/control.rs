@@ -2,10 +2,12 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use modelring_process::probes::Health;
+use modelring_process::{
+    probes::Health,
+    tls::{Incoming, may_listen},
+};
 use modelring_proto::v1::routes_server::RoutesServer;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time::timeout};
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
@@ -13,7 +15,7 @@ use crate::{
     Config, Error,
     core::{Core, Event},
     folder::{FolderSource, StateFolder},
-    routes::{self, RoutesService},
+    routes::{Access, RoutesService},
     source::Source,
 };
 
@@ -44,9 +46,8 @@ pub struct Running {
 impl Control {
     /// Starts control over the folder of the settings. It serves before it has a table: proxies that dial wait for it.
     pub async fn start(config: Config) -> Result<Running, Error> {
-        if !routes::is_loopback(config.listen.ip()) {
-            return Err(Error::Plaintext(config.listen));
-        }
+        may_listen(config.listen, "--listen", config.tls.as_ref())?;
+        let access = Access::of(&config.namespace)?;
         let source = FolderSource::open(config.dir.clone(), config.namespace.clone())?;
         let state = source.state();
         let (dataplane, follower) = config.dataplane.open()?;
@@ -66,17 +67,17 @@ impl Control {
             tasks.spawn(follower.follow(events.clone()));
         }
         tasks.spawn(core.run(inbox, cancel.clone()));
-        let service = RoutesServer::new(RoutesService::new(config.namespace, events))
+        let tls = config.tls.clone();
+        let service = RoutesServer::new(RoutesService::new(config.namespace, access, events))
             .max_decoding_message_size(LARGEST_MESSAGE)
             .max_encoding_message_size(LARGEST_MESSAGE);
         let stopped = cancel.clone().cancelled_owned();
         tasks.spawn(async move {
             Server::builder()
-                .tcp_nodelay(true)
                 .http2_keepalive_interval(Some(KEEP_ALIVE))
                 .http2_keepalive_timeout(Some(KEEP_ALIVE))
                 .add_service(service)
-                .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped)
+                .serve_with_incoming_shutdown(Incoming::on(listener, tls), stopped)
                 .await
                 .map_err(Error::Serve)
         });

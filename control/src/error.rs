@@ -58,9 +58,9 @@ pub enum Error {
         /// Epoch of this one.
         ours: u64,
     },
-    /// Plaintext on an address that is not loopback.
-    #[error("{0} is not a loopback address: internal ports need mTLS there")]
-    Plaintext(SocketAddr),
+    /// A port would be open to others, or a namespace cannot stand in a certificate.
+    #[error(transparent)]
+    Rim(#[from] modelring_process::Error),
     /// The port cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -83,6 +83,6 @@ impl Error {
     /// Whether starting anew, with nothing else changed, may help.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        !matches!(self, Self::BuiltIn(_) | Self::Dataplane { .. } | Self::Plaintext(_) | Self::Damaged { .. })
+        !matches!(self, Self::BuiltIn(_) | Self::Dataplane { .. } | Self::Rim(_) | Self::Damaged { .. })
     }
 }

@@ -2,13 +2,13 @@
 //! task; what it cannot send in time ends it, nobody waits for it.
 
 use std::{
-    net::IpAddr,
     pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
 use futures_util::Stream;
+use modelring_process::tls::{Name, Peer};
 use modelring_proto::{
     PROTOCOL,
     v1::{
@@ -23,6 +23,7 @@ use tokio::{
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::Error;
 use crate::core::{Delta, Event, Joined, ProxyMessage};
 
 /// Until a caller has said hello.
@@ -36,8 +37,16 @@ const AHEAD: usize = 4;
 #[derive(Debug)]
 pub(crate) struct RoutesService {
     namespace: String,
+    access: Access,
     events: mpsc::Sender<Event>,
     connections: AtomicU64,
+}
+
+/// Who may watch: proxies of the namespace; control's own certificate may observe.
+#[derive(Clone, Debug)]
+pub(crate) struct Access {
+    proxy: Name,
+    control: Name,
 }
 
 type Updates = mpsc::Sender<Result<RoutesUpdate, Status>>;
@@ -45,11 +54,11 @@ type Updates = mpsc::Sender<Result<RoutesUpdate, Status>>;
 // === impl RoutesService ===
 
 impl RoutesService {
-    pub(crate) fn new(namespace: String, events: mpsc::Sender<Event>) -> Self {
-        Self { namespace, events, connections: AtomicU64::new(1) }
+    pub(crate) fn new(namespace: String, access: Access, events: mpsc::Sender<Event>) -> Self {
+        Self { namespace, access, events, connections: AtomicU64::new(1) }
     }
 
-    fn check(&self, hello: &RoutesHello) -> Result<(), Status> {
+    fn check(&self, peer: &Peer, hello: &RoutesHello) -> Result<(), Status> {
         if hello.protocol != PROTOCOL {
             return Err(Status::failed_precondition(format!(
                 "the caller speaks protocol {}, control speaks {PROTOCOL}",
@@ -63,7 +72,24 @@ impl RoutesService {
             let text = format!("this control serves namespace `{}`, not `{}`", self.namespace, hello.namespace);
             return Err(Status::permission_denied(text));
         }
-        Ok(())
+        self.access.check(peer, hello.role())
+    }
+}
+
+// === impl Access ===
+
+impl Access {
+    /// To the table of this namespace.
+    pub(crate) fn of(namespace: &str) -> Result<Self, Error> {
+        Ok(Self { proxy: Name::proxy(namespace)?, control: Name::control() })
+    }
+
+    fn check(&self, peer: &Peer, role: Role) -> Result<(), Status> {
+        let may_observe = role == Role::Observer && peer.is(&self.control);
+        if may_observe || peer.is(&self.proxy) {
+            return Ok(());
+        }
+        Err(Status::permission_denied(format!("this table is for who has a certificate of {}", self.proxy)))
     }
 }
 
@@ -72,6 +98,8 @@ impl Routes for RoutesService {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<RoutesUpdate, Status>> + Send>>;
 
     async fn watch(&self, request: Request<Streaming<Message>>) -> Result<Response<Self::WatchStream>, Status> {
+        let peer = request.extensions().get::<Peer>().cloned();
+        let peer = peer.ok_or_else(|| Status::internal("the connection does not say who calls"))?;
         let mut messages = request.into_inner();
         let first = timeout(HELLO, messages.next()).await;
         let hello = match first {
@@ -81,7 +109,7 @@ impl Routes for RoutesService {
             Ok(None) => return Err(Status::invalid_argument("the stream ended before a RoutesHello")),
             Err(_) => return Err(Status::deadline_exceeded("no RoutesHello in time")),
         };
-        self.check(&hello)?;
+        self.check(&peer, &hello)?;
         let connection = self.connections.fetch_add(1, Ordering::Relaxed);
         let (updates, stream) = mpsc::channel(AHEAD);
         tokio::spawn(serve(connection, hello, messages, updates, self.events.clone()));
@@ -165,9 +193,4 @@ async fn listen(connection: u64, mut messages: Streaming<Message>, events: &mpsc
             return Some(Status::unavailable("control stops"));
         }
     }
-}
-
-/// Whether plaintext may be spoken there.
-pub(crate) fn is_loopback(address: IpAddr) -> bool {
-    address.to_canonical().is_loopback()
 }

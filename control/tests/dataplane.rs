@@ -115,6 +115,7 @@ async fn control_does_not_start_with_a_configuration_that_cannot_be_used() {
         modelring_control::Control::start(modelring_control::Config {
             dir: dir.path().to_owned(),
             listen: "127.0.0.1:0".parse().unwrap(),
+            tls: None,
             namespace: "default".to_owned(),
             instances: Vec::new(),
             built_in_runtimes: Vec::new(),

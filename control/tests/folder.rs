@@ -319,6 +319,7 @@ async fn control_refuses_plaintext_beyond_loopback_and_a_folder_that_is_not_ther
     let config = |dir: &std::path::Path, listen: &str| modelring_control::Config {
         dir: dir.to_owned(),
         listen: listen.parse().unwrap(),
+        tls: None,
         namespace: "default".to_owned(),
         instances: Vec::new(),
         built_in_runtimes: Vec::new(),

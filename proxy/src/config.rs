@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use modelring_process::tls::Identity;
+
 use modelring_process::metrics::Options;
 
 /// Settings of one proxy process.
@@ -13,6 +15,8 @@ pub struct Config {
     pub rest: SocketAddr,
     /// Control's Routes service, `http://host:port`.
     pub control: String,
+    /// Who this process is to control and agents; `None` = plaintext.
+    pub tls: Option<Identity>,
     /// Namespace whose table is asked for.
     pub namespace: String,
     /// Threads that relay calls (`proxy.threads`); default = the CPUs that the process may use.

@@ -17,6 +17,9 @@ pub enum Error {
         /// What was given.
         address: String,
     },
+    /// The namespace cannot stand in a certificate.
+    #[error(transparent)]
+    Rim(#[from] modelring_process::Error),
     /// A defect of ours.
     #[error("cannot describe the proxy's own services: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),

@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     engine::budget::Budget,
     error::Error,
-    fleet::{Fleet, Source},
+    fleet::{Fleet, Links, Source},
     metrics::{Metrics, Shown},
     net::{Server, Services, Settings},
     policy::{self, Mesh},
@@ -63,7 +63,7 @@ impl Proxy {
         let clock = Clock::boot();
         let pulse = Pulse::default();
         background.handle().spawn(pulse.heart("background threads").beat_on());
-        let fleet = Fleet::new(clock.clone(), background.handle());
+        let fleet = Fleet::dialling(clock.clone(), background.handle(), Links::of(config.tls, &config.namespace)?);
         let metrics = Metrics::new(&config.metrics, config.threads);
         let mesh = Mesh::new(fleet.clone(), config.access_log, metrics.clone());
         let settings = Settings {

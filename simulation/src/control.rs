@@ -127,6 +127,7 @@ impl World {
         let config = Config {
             dir: std::path::PathBuf::new(),
             listen: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
+            tls: None,
             namespace: String::new(),
             instances: Vec::new(),
             built_in_runtimes: Vec::new(),

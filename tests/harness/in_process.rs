@@ -57,6 +57,7 @@ impl InProcess {
             listen: LOOPBACK,
             instance: None,
             pod_uid: None,
+            tls: None,
             namespace: "default".to_owned(),
             runtime: RUNTIME.to_owned(),
             model_dir: state.join("models"),
@@ -77,6 +78,7 @@ impl InProcess {
         let control = Control::start(modelring_control::config::Config {
             dir: folder.path().to_owned(),
             listen: LOOPBACK,
+            tls: None,
             namespace: "default".to_owned(),
             instances: vec![(agent.addr.to_string(), own)],
             built_in_runtimes: vec![std::fs::read_to_string(manifest).expect("it is there")],
@@ -88,6 +90,7 @@ impl InProcess {
             grpc: LOOPBACK,
             rest: LOOPBACK,
             control: format!("http://{}", control.addr()),
+            tls: None,
             namespace: "default".to_owned(),
             threads: 2,
             memory_budget: 200 << 20,

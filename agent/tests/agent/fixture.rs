@@ -69,6 +69,7 @@ impl Fixture {
             listen: "127.0.0.1:0".parse().unwrap(),
             instance: Some("pod-1".to_owned()),
             pod_uid: Some("uid-1".to_owned()),
+            tls: None,
             namespace: "ns".to_owned(),
             runtime: "custom".to_owned(),
             model_dir: self.path("model-dir"),

@@ -20,7 +20,7 @@ async fn refused(change: impl FnOnce(&mut modelring_agent::Config)) -> Error {
 async fn an_address_that_others_reach_is_refused_and_the_text_says_why() {
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:11881"] {
         let error = refused(|config| config.listen = address.parse().unwrap()).await;
-        assert!(matches!(error, Error::NotLoopback(_)), "{error}");
+        assert!(matches!(error, Error::Rim(modelring_process::Error::Plaintext { .. })), "{error}");
         assert!(error.to_string().contains("mTLS") && error.to_string().contains("loopback"), "{error}");
         assert!(!error.is_retryable());
     }

@@ -16,6 +16,7 @@ use crate::{
     args::{Bytes, Seconds},
     rim::{self, Port, Rim},
     signal::Stop,
+    tls::Tls,
 };
 
 /// Settings of the agent.
@@ -91,6 +92,9 @@ pub(crate) struct Args {
     prestop: Option<Port>,
 
     #[command(flatten)]
+    tls: Tls,
+
+    #[command(flatten)]
     rim: Rim,
 
     #[command(flatten)]
@@ -113,6 +117,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         listen: args.listen,
         instance: args.instance,
         pod_uid: args.pod_uid,
+        tls: args.tls.identity().await?,
         namespace: args.namespace,
         runtime: args.runtime,
         model_dir: args.model_dir,

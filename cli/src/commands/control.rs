@@ -6,7 +6,7 @@ use anyhow::Result;
 use modelring_control::{Control, config::Config};
 use modelring_process::http::Routes;
 
-use crate::{dataplane::Dataplane, rim::Rim, signal::Stop};
+use crate::{dataplane::Dataplane, rim::Rim, signal::Stop, tls::Tls};
 
 /// The ServingRuntime that the binary brings: the embedded model server.
 pub(crate) const BUILT_IN_RUNTIME: &str = include_str!("../../../config/runtimes/modelring-onnx.yaml");
@@ -30,6 +30,9 @@ pub(crate) struct Args {
     dataplane: Dataplane,
 
     #[command(flatten)]
+    tls: Tls,
+
+    #[command(flatten)]
     rim: Rim,
 }
 
@@ -39,6 +42,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     let mut running = Control::start(Config {
         dir: args.dir,
         listen: args.listen,
+        tls: args.tls.identity().await?,
         namespace: args.namespace,
         instances: Vec::new(),
         built_in_runtimes: vec![BUILT_IN_RUNTIME.to_owned()],

@@ -12,6 +12,7 @@ use crate::{
     args::{Bytes, Seconds},
     rim::{self, Rim},
     signal::Stop,
+    tls::Tls,
 };
 
 /// Settings of the proxy.
@@ -58,6 +59,9 @@ pub(crate) struct Args {
     state_dir: Option<PathBuf>,
 
     #[command(flatten)]
+    tls: Tls,
+
+    #[command(flatten)]
     rim: Rim,
 }
 
@@ -82,6 +86,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         grpc: args.grpc,
         rest: args.rest,
         control: args.control,
+        tls: args.tls.identity().await?,
         namespace: args.namespace,
         threads: threads(args.threads),
         memory_budget: args.memory_budget.0,

@@ -9,6 +9,7 @@ use crate::{
     args::Seconds,
     observe::{Mesh, Observer},
     render,
+    tls::Tls,
 };
 
 /// Which mesh, and how to show it.
@@ -30,6 +31,9 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
 
+    #[command(flatten)]
+    tls: Tls,
+
     /// How long to wait for answers
     #[arg(long, default_value = "5s", value_name = "TIME")]
     timeout: Seconds,
@@ -41,7 +45,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Some(control) => control.clone(),
         None => control_of(&args.dir)?,
     };
-    let mut observer = Observer::start(control.clone(), args.namespace.clone());
+    let mut observer = Observer::start(control.clone(), args.namespace.clone(), args.tls.identity().await?)?;
     let _ = tokio::time::timeout(args.timeout.0, observer.complete()).await;
     // Snapshots are whole; ledgers follow them.
     let _ = tokio::time::timeout(Duration::from_millis(100), std::future::pending::<()>()).await;

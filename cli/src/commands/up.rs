@@ -78,7 +78,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     };
     println!("modelring {} serves {}\n", env!("CARGO_PKG_VERSION"), args.dir.display());
     println!("  gRPC  {}\n  REST  http://{}\n", mesh.proxy.grpc_addr, mesh.proxy.rest_addr);
-    let mut observer = Observer::start(format!("http://{}", mesh.control.addr()), args.namespace.clone());
+    let mut observer = Observer::start(format!("http://{}", mesh.control.addr()), args.namespace.clone(), None)?;
     tokio::select! {
         () = report(&mut observer, &args.dir, mesh.proxy.rest_addr) => {}
         error = mesh.agent.ended() => return Err(error).context("the agent has ended"),
@@ -121,6 +121,7 @@ impl Parts {
             listen: LOOPBACK,
             instance: None,
             pod_uid: None,
+            tls: None,
             namespace: args.namespace.clone(),
             runtime: RUNTIME.to_owned(),
             model_dir: state.join("models"),
@@ -140,6 +141,7 @@ impl Parts {
         let control = Control::start(modelring_control::config::Config {
             dir: dir.to_owned(),
             listen: LOOPBACK,
+            tls: None,
             namespace: args.namespace.clone(),
             instances: vec![(agent.addr.to_string(), own)],
             built_in_runtimes: vec![BUILT_IN_RUNTIME.to_owned()],
@@ -151,6 +153,7 @@ impl Parts {
             grpc: args.grpc,
             rest: args.rest,
             control: format!("http://{}", control.addr()),
+            tls: None,
             namespace: args.namespace.clone(),
             threads,
             memory_budget: 200 << 20,

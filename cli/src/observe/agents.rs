@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use modelring_process::tls::Connector;
 use modelring_proto::{
     PROTOCOL,
     v1::{self, agent_client::AgentClient},
@@ -18,9 +19,9 @@ const AGAIN: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Watches until it is aborted.
-pub(crate) async fn watch(id: String, address: String, mesh: watch::Sender<Mesh>) {
+pub(crate) async fn watch(id: String, address: String, connector: Connector, mesh: watch::Sender<Mesh>) {
     loop {
-        if let Err(error) = once(&id, &address, &mesh).await {
+        if let Err(error) = once(&id, &address, connector.clone(), &mesh).await {
             tracing::debug!(%error, instance = id, "agent cannot be watched");
         }
         change(&mesh, &id, |instance| (instance.connected, instance.looked_at) = (false, true));
@@ -28,10 +29,10 @@ pub(crate) async fn watch(id: String, address: String, mesh: watch::Sender<Mesh>
     }
 }
 
-async fn once(id: &str, address: &str, mesh: &watch::Sender<Mesh>) -> Result<()> {
+async fn once(id: &str, address: &str, connector: Connector, mesh: &watch::Sender<Mesh>) -> Result<()> {
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(PATIENCE)
-        .connect()
+        .connect_with_connector(connector)
         .await?;
     let (sender, receiver) = mpsc::channel(4);
     let hello = v1::WatcherHello {

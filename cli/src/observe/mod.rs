@@ -6,7 +6,10 @@ mod agents;
 mod mesh;
 mod routes;
 
+use anyhow::Result;
 pub(crate) use mesh::{Instance, Mesh, Model, State};
+use modelring_process::tls::Identity;
+use modelring_proxy::fleet::Links;
 use tokio::{sync::watch, task::JoinSet};
 
 /// A running observation. Dropping it ends it.
@@ -19,11 +22,12 @@ pub(crate) struct Observer {
 
 impl Observer {
     /// Watches the mesh whose control is at `control` (`http://host:port`), and reconnects until it is dropped.
-    pub(crate) fn start(control: String, namespace: String) -> Self {
+    pub(crate) fn start(control: String, namespace: String, tls: Option<Identity>) -> Result<Self> {
+        let links = Links::of(tls, &namespace)?;
         let (sender, mesh) = watch::channel(Mesh::default());
         let mut tasks = JoinSet::new();
-        tasks.spawn(routes::watch(control, namespace, sender));
-        Self { mesh, _tasks: tasks }
+        tasks.spawn(routes::watch(control, namespace, links, sender));
+        Ok(Self { mesh, _tasks: tasks })
     }
 
     /// The mesh as it is known now.

@@ -14,6 +14,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{agents, mesh::Mesh};
+use modelring_proxy::fleet::Links;
 
 /// How long to wait between two tries.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -21,10 +22,11 @@ const AGAIN: Duration = Duration::from_millis(500);
 const CONNECT: Duration = Duration::from_secs(2);
 
 /// Watches until it is aborted.
-pub(crate) async fn watch(control: String, namespace: String, mesh: watch::Sender<Mesh>) {
-    let mut agents = Agents::default();
+pub(crate) async fn watch(control: String, namespace: String, links: Links, mesh: watch::Sender<Mesh>) {
+    let mut agents =
+        Agents { links: links.clone(), tasks: JoinSet::new(), running: BTreeMap::new(), listed: Vec::new() };
     loop {
-        if let Err(error) = once(&control, &namespace, &mesh, &mut agents).await {
+        if let Err(error) = once(&control, &namespace, &links, &mesh, &mut agents).await {
             tracing::debug!(%error, "control cannot be watched");
         }
         mesh.send_modify(|mesh| mesh.control_connected = false);
@@ -32,11 +34,17 @@ pub(crate) async fn watch(control: String, namespace: String, mesh: watch::Sende
     }
 }
 
-async fn once(control: &str, namespace: &str, mesh: &watch::Sender<Mesh>, agents: &mut Agents) -> Result<()> {
+async fn once(
+    control: &str,
+    namespace: &str,
+    links: &Links,
+    mesh: &watch::Sender<Mesh>,
+    agents: &mut Agents,
+) -> Result<()> {
     let channel = tonic::transport::Endpoint::from_shared(control.to_owned())
         .with_context(|| format!("`{control}` is no address such as http://127.0.0.1:9444"))?
         .connect_timeout(CONNECT)
-        .connect()
+        .connect_with_connector(links.control.clone())
         .await?;
     let (sender, receiver) = mpsc::channel(4);
     let hello = v1::RoutesHello {
@@ -94,8 +102,8 @@ async fn once(control: &str, namespace: &str, mesh: &watch::Sender<Mesh>, agents
 }
 
 /// One task for each instance of the table.
-#[derive(Default)]
 struct Agents {
+    links: Links,
     tasks: JoinSet<()>,
     running: BTreeMap<(String, String), AbortHandle>,
     listed: Vec<String>,
@@ -117,7 +125,12 @@ impl Agents {
         });
         for key in wanted {
             if !self.running.contains_key(&key) {
-                let task = self.tasks.spawn(agents::watch(key.0.clone(), key.1.clone(), mesh.clone()));
+                let task = self.tasks.spawn(agents::watch(
+                    key.0.clone(),
+                    key.1.clone(),
+                    self.links.agent.clone(),
+                    mesh.clone(),
+                ));
                 self.running.insert(key, task);
             }
         }

@@ -9,6 +9,7 @@ use std::{
 use crate::{
     Error,
     classes::RuntimeLabels,
+    config::Config,
     convert::{self, Converted},
     crd::{ClusterServingRuntime, DEPLOYMENT_MODE, MODEL_MESH, RuntimeSpec, ServingRuntime},
     settings::Settings,
@@ -38,7 +39,7 @@ impl Catalog {
         &self,
         desired: &Desired,
         built_in: &BTreeMap<String, RuntimeSpec>,
-        more_instances: &[(String, InstanceSpec)],
+        config: &Config,
         records: &BTreeMap<String, ActiveRecord>,
     ) -> Self {
         let mut notices = desired.notices.clone();
@@ -79,14 +80,16 @@ impl Catalog {
         services.extend(unread.iter().filter_map(|name| Some((name.clone(), last_valid(name)?))));
         let labels = RuntimeLabels::of(desired, built_in, settings.rest);
         let mut instances = desired.instances.clone();
-        instances.extend(more_instances.iter().cloned());
+        instances.extend(config.instances.iter().cloned());
         instances.retain(|address, _| {
-            let plain = is_loopback(address);
-            if !plain {
-                let text = "it is no loopback address: internal ports need mTLS there, so it is not dialled".to_owned();
+            let may_dial = config.tls.is_some() || is_loopback(address);
+            if !may_dial {
+                let text =
+                    "it is no loopback address, and is not dialled: that takes mTLS, give --tls-cert, --tls-key and --tls-ca"
+                        .to_owned();
                 notices.push(Notice { subject: format!("instance/{address}"), text });
             }
-            plain
+            may_dial
         });
         Self {
             services,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use modelring_placement::pod::LoadError;
+use modelring_process::tls::Connector;
 use modelring_proto::{
     PROTOCOL,
     v1::{
@@ -88,15 +89,14 @@ impl Heard {
 }
 
 /// A channel to an agent, made when it is first used.
-pub(super) fn channel(address: &str) -> Result<Channel, String> {
+pub(super) fn channel(address: &str, connector: Connector) -> Result<Channel, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
     Ok(endpoint
         .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true)
-        .connect_lazy())
+        .connect_with_connector_lazy(connector))
 }
 
 /// Watches an agent, again and again, until nobody listens any more.

@@ -24,7 +24,10 @@ use std::{
 };
 
 use modelring_placement::{copies::Demand, id::ModelId, time::Time, view::AgentView};
-use modelring_process::probes::Health;
+use modelring_process::{
+    probes::Health,
+    tls::{Connector, Name},
+};
 use modelring_proto::v1::Hints;
 use tokio::{
     sync::{mpsc, watch},
@@ -138,7 +141,8 @@ impl Core {
         memory: Arc<dyn ActiveMemory>,
     ) -> Result<(Self, mpsc::Sender<Event>, mpsc::Receiver<Event>), Error> {
         let (events, inbox) = mpsc::channel(QUEUE);
-        let core = Self::over(config, memory, Box::new(Grpc::new(events.clone())))?;
+        let connector = Connector::new(config.tls.clone(), Name::agent(&config.namespace)?);
+        let core = Self::over(config, memory, Box::new(Grpc::new(events.clone(), connector)))?;
         Ok((Self { dataplane, ..core }, events, inbox))
     }
 
@@ -303,7 +307,7 @@ impl Core {
             self.listed_at = self.now();
             Catalog::default()
         });
-        let catalog = last.next(desired, &self.built_in, &self.config.instances, &self.services.records);
+        let catalog = last.next(desired, &self.built_in, &self.config, &self.services.records);
         if catalog.storage_changes != last.storage_changes {
             self.services.services.values_mut().for_each(|service| service.vmodel.forget_tries());
         }

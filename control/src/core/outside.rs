@@ -7,6 +7,7 @@ use std::{
 };
 
 use modelring_placement::time::Time;
+use modelring_process::tls::Connector;
 use modelring_proto::v1::{Hints, LoadRequest};
 use tokio::{
     sync::{mpsc, watch},
@@ -54,16 +55,17 @@ pub(super) struct Grpc {
     /// Id under which agents know this process.
     watcher: String,
     events: mpsc::Sender<Event>,
+    connector: Connector,
     agents: BTreeMap<String, (Channel, AbortHandle)>,
 }
 
 // === impl Grpc ===
 
 impl Grpc {
-    /// What happens goes to `events`.
-    pub(super) fn new(events: mpsc::Sender<Event>) -> Self {
+    /// What happens goes to `events`; agents are dialled by `connector`.
+    pub(super) fn new(events: mpsc::Sender<Event>, connector: Connector) -> Self {
         let watcher = format!("control-{:016x}", rand::random::<u64>());
-        Self { clock: Instant::now(), watcher, events, agents: BTreeMap::new() }
+        Self { clock: Instant::now(), watcher, events, connector, agents: BTreeMap::new() }
     }
 }
 
@@ -73,7 +75,7 @@ impl Outside for Grpc {
     }
 
     fn watch(&mut self, address: &str, hints: watch::Receiver<Hints>) -> Result<(), String> {
-        let channel = dial::channel(address)?;
+        let channel = dial::channel(address, self.connector.clone())?;
         let (watcher, events) = (self.watcher.clone(), self.events.clone());
         let watching = dial::watch_agent(address.to_owned(), channel.clone(), watcher, hints, events);
         self.agents.insert(address.to_owned(), (channel, tokio::spawn(watching).abort_handle()));

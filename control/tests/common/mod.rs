@@ -124,6 +124,7 @@ impl Mesh {
         Config {
             dir: self.path().to_owned(),
             listen: "127.0.0.1:0".parse().unwrap(),
+            tls: None,
             namespace: "default".to_owned(),
             instances: self.instances.clone(),
             built_in_runtimes: Vec::new(),

@@ -32,6 +32,12 @@ impl Connector {
         Self { identity, name }
     }
 
+    /// A connector that speaks plaintext, to whoever is there.
+    #[must_use]
+    pub fn plaintext() -> Self {
+        Self::new(None, Name::control())
+    }
+
     /// Makes a connection of a socket: the handshake, where there is an identity. Waits as long as the other one does.
     ///
     /// # Errors

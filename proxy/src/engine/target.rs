@@ -2,6 +2,9 @@
 
 use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
+use modelring_process::tls::Connector;
+use tokio_util::sync::CancellationToken;
+
 /// Resolves to true once the agent has answered a ping that was sent after this was called, in the same boot. A new
 /// connection is used only after that, so that a reused address never answers for another tenant's model.
 pub type Confirm = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
@@ -13,8 +16,12 @@ pub struct Target {
     pub key: (Arc<str>, Arc<str>),
     /// Where it listens.
     pub address: SocketAddr,
+    /// How it is dialled: a model server in plaintext, an agent's relay endpoint as agents are.
+    pub connector: Connector,
     /// Proves that the address is still that instance's.
     pub confirm: Confirm,
+    /// Tells that the instance left, or is another pod now: its connections take no new call and close after the last.
+    pub gone: CancellationToken,
 }
 
 // === impl Target ===

@@ -9,6 +9,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     future::poll_fn,
+    net::SocketAddr,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -23,6 +24,8 @@ use tokio::{
     sync::Notify,
     time::{Instant, timeout},
 };
+
+use tokio_util::sync::CancellationToken;
 
 use super::target::Target;
 use crate::net::tcp;
@@ -46,7 +49,8 @@ const STREAM_WINDOW: u32 = 1 << 20;
 /// Window of a connection, bytes: so large that no stream can stall another.
 const CONNECTION_WINDOW: u32 = 1 << 30;
 
-type Key = (Arc<str>, Arc<str>);
+/// Instance, pod, and endpoint: what is wrong with one endpoint says nothing of the other.
+type Key = (Arc<str>, Arc<str>, SocketAddr);
 
 /// The connections of one thread.
 #[derive(Default)]
@@ -91,7 +95,7 @@ struct Trouble {
 }
 
 struct Connection {
-    address: std::net::SocketAddr,
+    gone: CancellationToken,
     sender: SendRequest<Bytes>,
     streams: Cell<usize>,
     used: Cell<Instant>,
@@ -106,7 +110,8 @@ impl Pool {
     ///
     /// Why there is none. Nothing was sent.
     pub(super) async fn lane(&self, target: &Arc<Target>) -> Result<Lane, NoLane> {
-        let slot = self.slots.borrow_mut().entry(target.key.clone()).or_default().clone();
+        let key = (target.key.0.clone(), target.key.1.clone(), target.address);
+        let slot = self.slots.borrow_mut().entry(key).or_default().clone();
         let waiting = timeout(PATIENCE * 2, slot.clone().lane(target));
         match waiting.await {
             Ok(lane) => lane.map_err(NoLane::Unreachable),
@@ -132,13 +137,16 @@ impl Slot {
         let seen = self.trouble.borrow().seen;
         loop {
             let changed = self.changed.notified();
-            self.connections.borrow_mut().retain(|it| it.address == target.address && it.takes_more());
+            self.connections.borrow_mut().retain(|it| it.takes_more());
             let (best, count) = {
                 let connections = self.connections.borrow();
                 let free = connections.iter().filter(|it| it.streams.get() < it.capacity());
                 (free.min_by_key(|it| it.streams.get()).cloned(), connections.len())
             };
             let crowded = best.as_ref().is_none_or(|it| it.streams.get() * 5 >= it.capacity() * 4);
+            if target.gone.is_cancelled() {
+                return Err(format!("the instance at {} has left", target.address));
+            }
             if crowded && count < MOST && !self.dialing.get() {
                 match self.rest() {
                     None => self.dial(target),
@@ -201,6 +209,7 @@ async fn connect(target: &Arc<Target>, slot: &Rc<Slot>) -> Result<Connection, St
     let dialled = timeout(PATIENCE, async {
         let socket = TcpStream::connect(address).await.map_err(|error| fail(&error))?;
         tcp::keep_alive(&socket, UNACKNOWLEDGED);
+        let socket = target.connector.over(socket).await.map_err(|error| fail(&error))?;
         let handshake = h2::client::Builder::new()
             .enable_push(false)
             .initial_max_send_streams(UNTOLD)
@@ -223,24 +232,44 @@ async fn connect(target: &Arc<Target>, slot: &Rc<Slot>) -> Result<Connection, St
         Ok::<_, String>((sender, connection))
     });
     let (sender, connection) = dialled.await.map_err(|_| fail(&"no answer in time"))??;
-    let changed = slot.clone();
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%address, %error, "connection to a model server ended");
-        }
-        changed.changed.notify_waiters();
-    });
+    tokio::task::spawn_local(keep(connection, target.clone(), slot.clone()));
     match timeout(PATIENCE, (target.confirm)()).await {
-        Ok(true) => Ok(Connection { address, sender, streams: Cell::new(0), used: Cell::new(Instant::now()) }),
+        Ok(true) => {
+            Ok(Connection { gone: target.gone.clone(), sender, streams: Cell::new(0), used: Cell::new(Instant::now()) })
+        }
         Ok(false) | Err(_) => Err(fail(&"its agent did not confirm that the address is still its own")),
     }
+}
+
+/// Drives a connection to its end. Once its instance has gone it takes no new stream, and ends after the last.
+async fn keep(
+    mut connection: h2::client::Connection<modelring_process::tls::Connection>,
+    target: Arc<Target>,
+    slot: Rc<Slot>,
+) {
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = target.gone.cancelled() => {
+            // The handle that opens streams is dropped, and waits for no other.
+            slot.connections.borrow_mut().retain(|it| it.takes_more());
+            slot.changed.notify_waiters();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(address = %target.address, %error, "connection to a model server ended");
+    }
+    slot.changed.notify_waiters();
 }
 
 // === impl Connection ===
 
 impl Connection {
-    /// Whether new streams may begin: not lost, no GOAWAY, ids left.
+    /// Whether new streams may begin: instance not gone, connection not lost, no GOAWAY, ids left.
     fn takes_more(&self) -> bool {
+        if self.gone.is_cancelled() {
+            return false;
+        }
         let ready = self.sender.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
         !matches!(ready, Poll::Ready(Err(_)))
     }

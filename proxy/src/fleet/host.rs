@@ -16,10 +16,13 @@ use modelring_placement::{
     rules::never_unready::LEASE,
     time::Time,
 };
+use modelring_process::tls::Connector;
 use modelring_proto::v1::{self, data_endpoint::Kind};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
-use super::peer::Command;
+use super::peer::{Command, Peer};
 use crate::{
     clock::Clock,
     engine::target::{Confirm, Target},
@@ -49,6 +52,8 @@ pub struct Host {
     /// As the table says.
     listed_leaving: AtomicBool,
     serving: ArcSwapOption<Serving>,
+    /// Uid of the pod that serves, and what tells that it is gone: its data connections close.
+    pod: Mutex<(Arc<str>, CancellationToken)>,
     lost: AtomicU32,
     ejected_until: AtomicU64,
 }
@@ -90,6 +95,7 @@ impl Host {
             leaving: AtomicBool::new(false),
             listed_leaving: AtomicBool::new(false),
             serving: ArcSwapOption::empty(),
+            pod: Mutex::default(),
             lost: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
         }
@@ -168,6 +174,21 @@ impl Host {
         self.serving.store(Some(Arc::new(serving)));
     }
 
+    /// The instance is no more: its data connections take no new calls, and close after those that are on.
+    pub(super) fn retire(&self) {
+        self.pod.lock().1.cancel();
+    }
+
+    /// What tells that the pod of this uid is gone. Another uid than before says so of the pod before.
+    fn gone(&self, pod_uid: &Arc<str>) -> CancellationToken {
+        let mut pod = self.pod.lock();
+        if pod.0 != *pod_uid {
+            pod.1.cancel();
+            *pod = (pod_uid.clone(), CancellationToken::new());
+        }
+        pod.1.clone()
+    }
+
     /// See [`Confirm`]: a ping on demand, answered by the agent of this boot.
     fn confirm(&self, boot: BootId, pings: mpsc::Sender<Command>) -> Confirm {
         let clock = self.clock.clone();
@@ -189,16 +210,26 @@ impl Host {
 // === impl Serving ===
 
 impl Serving {
-    /// What a `Hello` says. Host names of endpoints are resolved here, once.
-    pub(super) async fn from_hello(host: &Host, hello: &v1::Hello, pings: &mpsc::Sender<Command>) -> Self {
-        let key = (Arc::from(hello.instance_id.as_str()), Arc::from(hello.pod_uid.as_str()));
-        let target =
-            |address| Target { key: key.clone(), address, confirm: host.confirm(hello.boot_id, pings.clone()) };
+    /// What a `Hello` says. Host names of endpoints are resolved here, once; an endpoint on no particular host is where the
+    /// agent is. Relay endpoints are dialled by `relays`.
+    pub(super) async fn from_hello(peer: &Peer, hello: &v1::Hello, relays: &Connector) -> Self {
+        let pod_uid: Arc<str> = hello.pod_uid.as_str().into();
+        let gone = peer.host.gone(&pod_uid);
+        let confirm = peer.host.confirm(hello.boot_id, peer.commands.clone());
+        let key = (Arc::from(hello.instance_id.as_str()), pod_uid);
         let mut endpoints = [None, None];
         for endpoint in &hello.endpoints {
-            let at = usize::from(endpoint.kind() == Kind::Relay);
+            let (at, connector) = match endpoint.kind() {
+                Kind::Direct => (0, Connector::plaintext()),
+                Kind::Relay => (1, relays.clone()),
+                Kind::Unspecified => continue,
+            };
             if endpoints[at].is_none() {
-                endpoints[at] = resolve(&endpoint.address).await.map(|address| Arc::new(target(address)));
+                let address = resolve(&endpoint.address, &peer.listed.address).await;
+                endpoints[at] = address.map(|address| {
+                    let (key, confirm, gone) = (key.clone(), confirm.clone(), gone.clone());
+                    Arc::new(Target { key, address, connector, confirm, gone })
+                });
             }
         }
         let [direct, relay] = endpoints;
@@ -269,8 +300,11 @@ impl Paths {
     }
 }
 
-async fn resolve(address: &str) -> Option<SocketAddr> {
-    match tokio::net::lookup_host(address).await {
+/// Where an endpoint is; one on no particular host (`0.0.0.0`) is on the host of the agent.
+async fn resolve(address: &str, agent: &str) -> Option<SocketAddr> {
+    let unspecified = address.parse::<SocketAddr>().ok().filter(|address| address.ip().is_unspecified());
+    let beside = unspecified.and_then(|address| Some(format!("{}:{}", agent.rsplit_once(':')?.0, address.port())));
+    match tokio::net::lookup_host(beside.as_deref().unwrap_or(address)).await {
         Ok(mut addresses) => addresses.next(),
         Err(error) => {
             tracing::warn!(address, %error, "data endpoint is no address");

@@ -33,6 +33,7 @@ use modelring_placement::{
     loadtime::LoadTimes,
     time::Time,
 };
+use modelring_process::tls::{Connector, Identity, Name};
 use modelring_proto::{PROTOCOL, v1};
 use parking_lot::Mutex;
 use rand::Rng;
@@ -87,10 +88,20 @@ pub struct Fleet {
     waited: AtomicBool,
     ending: AtomicBool,
     ready: signal::Sender<bool>,
+    links: Links,
     /// Held while the peers are changed.
     installing: Mutex<()>,
     /// The tasks that watch control and keep the table.
     tasks: Mutex<Vec<AbortHandle>>,
+}
+
+/// How the other processes are dialled.
+#[derive(Clone, Debug)]
+pub struct Links {
+    /// Agents, for their gRPC and their relay endpoints.
+    pub agent: Connector,
+    /// Control.
+    pub control: Connector,
 }
 
 /// Where the fleet gets its table from, and where it keeps it.
@@ -115,9 +126,15 @@ impl Source {
 // === impl Fleet ===
 
 impl Fleet {
-    /// A fleet that knows nothing and asks nobody; its tasks run on `runtime`.
+    /// A fleet that knows nothing and asks nobody; its tasks run on `runtime`. It will speak plaintext.
     #[must_use]
     pub fn new(clock: Clock, runtime: Handle) -> Arc<Self> {
+        Self::dialling(clock, runtime, Links::plaintext())
+    }
+
+    /// As [`Fleet::new`], with its own way of dialling.
+    #[must_use]
+    pub fn dialling(clock: Clock, runtime: Handle, links: Links) -> Arc<Self> {
         let id = format!("{:032x}", rand::rng().random::<u128>());
         Arc::new(Self {
             id: id.into(),
@@ -136,6 +153,7 @@ impl Fleet {
             waited: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             ready: signal::Sender::new(false),
+            links,
             installing: Mutex::default(),
             tasks: Mutex::default(),
         })
@@ -318,6 +336,26 @@ impl Fleet {
     }
 }
 
+// === impl Links ===
+
+impl Links {
+    /// mTLS with an identity, else plaintext; the agents are those of this namespace.
+    ///
+    /// # Errors
+    ///
+    /// The namespace cannot stand in a certificate.
+    pub fn of(identity: Option<Identity>, namespace: &str) -> Result<Self, modelring_process::Error> {
+        let agent = Connector::new(identity.clone(), Name::agent(namespace)?);
+        Ok(Self { agent, control: Connector::new(identity, Name::control()) })
+    }
+
+    /// Plaintext, on this machine.
+    #[must_use]
+    pub fn plaintext() -> Self {
+        Self { agent: Connector::plaintext(), control: Connector::plaintext() }
+    }
+}
+
 /// Whether a listed instance is the one that is watched already; marks may have changed.
 fn is_same(watched: &Instance, listed: &Instance) -> bool {
     watched.pod_uid == listed.pod_uid && watched.address == listed.address
@@ -328,7 +366,6 @@ fn dial(address: &str) -> Result<Endpoint, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(address.to_owned())?;
     Ok(endpoint
         .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
         .keep_alive_while_idle(true))

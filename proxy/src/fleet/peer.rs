@@ -161,6 +161,7 @@ impl Peer {
 
     /// The instance left the table, or is another one now: nothing of it may be used.
     pub fn retire(&self) {
+        self.host.retire();
         if let Some(task) = self.task.lock().take() {
             task.abort();
         }

@@ -70,7 +70,7 @@ async fn connected(
     namespace: &str,
     backoff: &mut Backoff,
 ) -> Result<std::convert::Infallible, Ended> {
-    let channel = dial(control)?.connect().await?;
+    let channel = dial(control)?.connect_with_connector(fleet.links.control.clone()).await?;
     let (out, messages) = mpsc::channel(OUTBOX);
     let hello = v1::RoutesHello {
         protocol: PROTOCOL,

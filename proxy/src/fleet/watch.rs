@@ -98,7 +98,8 @@ async fn connected(
     commands: &mut mpsc::Receiver<Command>,
     backoff: &mut Backoff,
 ) -> Result<(), Ended> {
-    let channel = dial(&format!("http://{}", peer.listed.address))?.connect().await?;
+    let channel =
+        dial(&format!("http://{}", peer.listed.address))?.connect_with_connector(fleet.links.agent.clone()).await?;
     let (out, messages) = mpsc::channel(OUTBOX);
     let mut stream = Stream { peer, fleet, out, pings: 0 };
     stream.send(Message::Hello(fleet.watcher_hello())).await?;
@@ -150,7 +151,7 @@ impl Stream<'_> {
         let event = match event.event {
             Some(Event::Hello(hello)) => {
                 self.check(&hello)?;
-                let serving = Serving::from_hello(&self.peer.host, &hello, &self.peer.commands).await;
+                let serving = Serving::from_hello(self.peer, &hello, &self.fleet.links.agent).await;
                 tracing::info!(instance = %hello.instance_id, runtime = %hello.runtime, boot = hello.boot_id, "agent says hello");
                 self.peer.host.set_serving(serving);
                 ViewEvent::Hello { boot: hello.boot_id }

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use modelring_placement::time::Time;
-use modelring_process::probes::Pulse;
+use modelring_process::{probes::Pulse, tls::Connector};
 use modelring_proto::inference::{
     ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
     grpc_inference_service_server::GrpcInferenceServiceServer,
@@ -214,7 +214,13 @@ pub(crate) fn confirmed(name: &str, address: SocketAddr, is_it: bool, asked: Arc
         asked.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move { is_it }) as std::pin::Pin<Box<dyn Future<Output = bool> + Send>>
     });
-    Arc::new(Target { key: (name.into(), address.to_string().into()), address, confirm })
+    Arc::new(Target {
+        key: (name.into(), address.to_string().into()),
+        address,
+        connector: Connector::plaintext(),
+        confirm,
+        gone: CancellationToken::new(),
+    })
 }
 
 impl Proxy {

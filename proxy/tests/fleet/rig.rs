@@ -61,6 +61,7 @@ impl Rig {
             grpc: free,
             rest: free,
             control: control.address.clone(),
+            tls: None,
             namespace: "ns".into(),
             threads: 1,
             memory_budget,

@@ -40,6 +40,7 @@ async fn whole() -> Whole {
         grpc: free,
         rest: free,
         control: control.address.clone(),
+        tls: None,
         namespace: "ns".into(),
         threads: 2,
         memory_budget: 64 << 20,
