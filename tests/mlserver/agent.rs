@@ -83,6 +83,7 @@ impl Pod {
             listen: "127.0.0.1:0".parse().expect("an address"),
             instance: Some("pod-1".to_owned()),
             pod_uid: Some("uid-1".to_owned()),
+            tls: None,
             namespace: "ns".to_owned(),
             runtime: "mlserver-1.x".to_owned(),
             model_dir: self.model_dir(),
