@@ -179,27 +179,26 @@ impl Shared {
             }
         }
         match fault {
-            Fault::StallAfter(_) => self.hold(client),
+            Fault::StallAfter(_) => return Ok(self.hold(client)),
             Fault::ResetAfter(_) => socket2::SockRef::from(&*client).set_linger(Some(Duration::ZERO))?,
             _ => {}
         }
         Ok(true)
     }
 
-    /// Says nothing until the client leaves or the link ends.
-    fn hold(&self, client: &mut TcpStream) {
+    /// Says nothing until the client leaves (false) or the link ends.
+    fn hold(&self, client: &mut TcpStream) -> bool {
         let _ = client.set_read_timeout(Some(LOOK));
         while !self.ended.load(Ordering::Relaxed) {
             match client.read(&mut [0; 64]) {
-                Ok(0) => return,
-                Err(error)
-                    if !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) =>
-                {
-                    return;
+                Ok(0) => return false,
+                Err(error) if !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+                    return false;
                 }
                 _ => {}
             }
         }
+        true
     }
 }
 
@@ -220,8 +219,7 @@ fn read_asked(head: &str) -> Asked {
     let mut words = head.split_whitespace();
     let range = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        let (first, last) =
-            value.trim().strip_prefix("bytes=").filter(|_| name.eq_ignore_ascii_case("range"))?.split_once('-')?;
+        let (first, last) = value.trim().strip_prefix("bytes=").filter(|_| name.eq_ignore_ascii_case("range"))?.split_once('-')?;
         Some(first.parse().ok()?..last.parse::<u64>().ok()? + 1)
     });
     Asked {

@@ -195,7 +195,7 @@ impl Store {
         let pin = self.pin(&model.id);
         let dir = self.dir(&model.id);
         if let Some(kept) = self.kept(model, &plan)
-            && let Some(bytes) = self.whole(&dir, &plan.name, kept.bytes).await
+            && let Some(bytes) = self.use_again(&model.id, &plan.name, kept.bytes).await
         {
             tracing::debug!(model = %model.id, bytes, "files are on disk");
             on_progress(kept.bytes, kept.bytes);
@@ -310,13 +310,17 @@ impl Store {
         (kept.reference == record::reference(model, &plan.origin())).then_some(kept)
     }
 
-    /// The bytes of a model whose files have all the bytes that they should have.
-    async fn whole(&self, dir: &Path, name: &str, bytes: u64) -> Option<u64> {
-        let (dir, model) = (dir.to_owned(), dir.join(name));
+    /// The bytes of a model whose files are there and have all the bytes that they should have; they were used now.
+    async fn use_again(self: &Arc<Self>, model: &ModelId, name: &str, bytes: u64) -> Option<u64> {
+        let (store, model, name) = (self.clone(), model.clone(), name.to_owned());
         let looking = blocking(move || {
-            let found = bytes_on_disk(&dir).map_err(|error| file("read", &dir, &error))?;
-            let of_model = bytes_on_disk(&model).map_err(|error| file("read", &model, &error))?;
-            Ok((found == bytes).then_some(of_model))
+            let dir = store.dir(&model);
+            let read = |error| file("read", &dir, &error);
+            if bytes_on_disk(&dir).map_err(read)? != bytes {
+                return Ok(None);
+            }
+            store.records.touch(&model).map_err(read)?;
+            bytes_on_disk(&dir.join(name)).map(Some).map_err(read)
         });
         looking.await.ok().flatten()
     }

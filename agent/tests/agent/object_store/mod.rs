@@ -40,6 +40,7 @@ impl Stage {
         let fixture = Fixture::new(&[]);
         fixture.write("storage-config/s3", &s3.entry_by(link.addr, "models"));
         let started = fixture.start(&server.endpoint()).await;
+        started.watch().await.snapshot_end().await;
         Self { s3, link, server, fixture, started }
     }
 
