@@ -93,6 +93,8 @@ impl Pod {
     }
 
     fn start(&mut self, now: Time, model: &ModelId) {
+        // Before the news of the pull.
+        self.accept(model);
         let Some(entry) = self.entries.get_mut(model) else { return };
         let Some(want) = &entry.want else { return };
         let Sizing::Known(attempt, bytes) = want.size else { return };

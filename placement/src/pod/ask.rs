@@ -17,6 +17,8 @@ use crate::{
 
 /// When to ask again where the reason passes soon and nobody knows when.
 pub(super) const SOON: Duration = Duration::from_secs(1);
+/// How long a waiter hears nothing while its model is sized: less than the 2 s after which a proxy asks elsewhere.
+pub(super) const UNSIZED: Duration = Duration::from_secs(1);
 /// When to ask again for a model whose earlier load the server has not answered.
 const UNANSWERED: Duration = Duration::from_secs(5);
 
@@ -40,7 +42,7 @@ impl Pod {
         }
         let id = model.id.clone();
         self.want(now, waiter, model, why, replaces);
-        self.accept(waiter, &id);
+        self.unaccepted.entry(id).or_default().insert(waiter);
     }
 
     pub(super) fn waiter_gone(&mut self, now: Time, waiter: WaiterId) {
@@ -146,11 +148,32 @@ impl Pod {
         }
     }
 
-    fn accept(&mut self, waiter: WaiterId, model: &ModelId) {
+    /// Tells those who wait that their model has a place, unless its size is about to be known: a refusal for want of room
+    /// is to come before the word that ends the search for a place.
+    pub(super) fn accept_what_is_sized(&mut self, now: Time) {
+        let due: Vec<_> = self.unaccepted.keys().filter(|model| !self.is_being_sized(model, now)).cloned().collect();
+        for model in due {
+            self.accept(&model);
+        }
+    }
+
+    fn is_being_sized(&self, model: &ModelId, now: Time) -> bool {
+        let Some(entry) = self.entries.get(model) else { return false };
+        let sizing = |want: &Want| matches!(want.size, Sizing::Asked(_, since) if since + UNSIZED > now);
+        matches!(entry.held, Held::Nothing) && entry.want.as_ref().is_some_and(sizing)
+    }
+
+    /// Tells all who wait for a model and were not told.
+    pub(super) fn accept(&mut self, model: &ModelId) {
+        let waiters = self.unaccepted.remove(model).unwrap_or_default();
         let Some(entry) = self.entries.get(model) else { return };
         let want = entry.want.as_ref().filter(|_| entry.is_queued());
         let place = want.map_or(0, |want| self.queue.place(want.why, want.order));
-        self.tell(waiter, Told::Accepted { place });
+        for waiter in waiters {
+            if self.waiters.get(&waiter) == Some(model) {
+                self.tell(waiter, Told::Accepted { place });
+            }
+        }
     }
 
     /// The least that a model may need, before it is sized.

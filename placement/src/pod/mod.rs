@@ -46,7 +46,10 @@ mod usage;
 mod verify;
 mod wake;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use entry::{Entry, Held, Stage};
 pub use event::*;
@@ -80,6 +83,8 @@ pub struct Pod {
     ledger: Ledger,
     entries: BTreeMap<ModelId, Entry>,
     waiters: BTreeMap<WaiterId, ModelId>,
+    /// Waiters that were not told yet that they are accepted: their model is being sized.
+    unaccepted: BTreeMap<ModelId, BTreeSet<WaiterId>>,
     queue: queue::Queue,
     leases: lease::Leases,
     failures: failure::Failures,
@@ -117,6 +122,7 @@ impl Pod {
             ledger: Ledger::default(),
             entries: BTreeMap::new(),
             waiters: BTreeMap::new(),
+            unaccepted: BTreeMap::new(),
             queue: queue::Queue::default(),
             failures: failure::Failures::default(),
             load_times: LoadTimes::default(),
@@ -236,6 +242,7 @@ impl Pod {
         self.call_off_what_nobody_needs(now);
         self.drain_for_leaving(now);
         self.finish_drains(now);
+        self.accept_what_is_sized(now);
         self.entries.retain(|_, entry| !entry.is_empty());
         self.wake = self.next_change(now);
     }
@@ -267,6 +274,7 @@ impl Pod {
     fn end_want(&mut self, model: &ModelId, told: &Told) {
         let Some(want) = self.entries.get_mut(model).and_then(|entry| entry.want.take()) else { return };
         self.queue.remove(want.why, want.order);
+        self.unaccepted.remove(model);
         if let entry::Sizing::Asked(attempt, _) = want.size {
             self.out.push(Action::CancelPull(model.clone(), attempt));
         }

@@ -3,6 +3,7 @@
 use super::{
     CopyState, HOT, HUNG_AFTER, Pod,
     admit::SLOW,
+    ask::UNSIZED,
     entry::{Cause, Entry, Held, KEPT_UNASKED, Load, Sizing, Stage, Wanted},
     expire::PULL_TIMEOUTS,
 };
@@ -31,6 +32,7 @@ impl Pod {
         let want = entry.want.as_ref()?;
         let forgotten = want.waiters.is_empty().then_some(want.last_asked + KEPT_UNASKED);
         let sizing = match want.size {
+            Sizing::Asked(_, since) if since + UNSIZED > now => Some(since + UNSIZED),
             Sizing::Asked(_, since) if since + SLOW > now => Some(since + SLOW),
             Sizing::Asked(_, since) => Some(since + self.load_timeout(&want.model)),
             _ => None,

@@ -195,8 +195,8 @@ fn a_smaller_model_gives_back_and_a_larger_one_is_paid_for_by_evictions() {
     assert_eq!((kit.state("new"), kit.account()), ("READY", (70, 0, 50, 20)));
     assert!(kit.unloads("old"));
     let other = kit.ask("other");
-    assert!(matches!(kit.told(other), Some(Told::Accepted { .. })));
     kit.sized("other", 10);
+    assert!(matches!(kit.told(other), Some(Told::Accepted { .. })));
     assert_eq!(kit.state("other"), "QUEUED", "nothing is promised while there is overrun");
     kit.unloaded("old", old);
     assert_eq!((kit.account(), kit.state("other")), ((70, 10, 0, 0), "LOADING"));

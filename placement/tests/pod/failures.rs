@@ -81,8 +81,9 @@ fn a_new_secret_or_another_reference_ends_a_failure() {
     fail(&mut kit, false);
     let moved = ModelRef { path: "elsewhere".to_owned(), ..reference("a") };
     kit.send(Event::Ask { waiter: 99, model: moved, why: Why::Waiter, replaces: None });
-    assert_eq!(kit.told(99), Some(&Told::Accepted { place: 0 }));
     assert_eq!(kit.state("a"), "QUEUED");
+    kit.sized("a", 10);
+    assert_eq!(kit.told(99), Some(&Told::Accepted { place: 0 }));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The queue, one load per model, and memory reserved before a pull.
 
-use modelring_placement::pod::{Action, CopyState, Event, Refusal, Told, Why};
+use modelring_placement::pod::{Action, CopyState, Event, Refusal, Settings, Told, Why};
 
 use crate::kit::{Kit, id, limits, reference, secs, settings};
 
@@ -8,9 +8,10 @@ use crate::kit::{Kit, id, limits, reference, secs, settings};
 fn a_load_is_sized_reserved_pulled_loaded_and_then_told() {
     let mut kit = Kit::new();
     let waiter = kit.ask("a");
-    assert_eq!(kit.told(waiter), Some(&Told::Accepted { place: 0 }));
+    assert_eq!(kit.told(waiter), None, "not before it is sized");
     assert_eq!((kit.state("a"), kit.account()), ("QUEUED", (0, 0, 0, 0)));
     let attempt = kit.sized("a", 40);
+    assert_eq!(kit.actions[0], Action::Tell(waiter, Told::Accepted { place: 0 }), "before the news of the pull");
     assert_eq!(kit.shown("a"), [&CopyState::Loading { bytes: 40 }]);
     assert_eq!(kit.account(), (0, 40, 0, 0));
     kit.pulled("a", attempt);
@@ -42,19 +43,25 @@ fn five_hundred_callers_make_one_load_and_all_are_told() {
     let mut waiters = vec![first];
     for _ in 1..500 {
         let waiter = kit.ask("a");
-        assert_eq!(kit.actions, [Action::Tell(waiter, Told::Accepted { place: 0 })]);
+        assert_eq!(kit.actions, []);
         waiters.push(waiter);
     }
     for waiter in waiters.drain(1..250) {
         kit.gone(waiter);
     }
     kit.send(Event::Sized(id("a"), attempt, Ok(10)));
+    for waiter in &waiters {
+        assert_eq!(kit.told(*waiter), Some(&Told::Accepted { place: 0 }));
+    }
+    let late = kit.ask("a");
+    assert_eq!(kit.actions, [Action::Tell(late, Told::Accepted { place: 0 })]);
+    waiters.push(late);
     kit.pulled("a", attempt);
     kit.loaded("a", attempt, 10);
     for waiter in waiters {
         assert!(matches!(kit.told(waiter), Some(Told::Loaded { .. })));
     }
-    assert_eq!(kit.actions.len(), 1 + 251);
+    assert_eq!(kit.actions.len(), 1 + 252);
 }
 
 #[test]
@@ -202,12 +209,40 @@ fn the_queue_is_bounded_and_callers_are_not_shut_out_by_loads_ahead_of_use() {
     let mut kit = Kit::with(settings(), limits(100, 1));
     for n in 0..1024 {
         let waiter = kit.ask_as(&format!("m{n}"), Why::Ahead, None);
-        assert!(matches!(kit.told(waiter), Some(Told::Accepted { .. })));
+        let accepted = matches!(kit.told(waiter), Some(Told::Accepted { .. }));
+        assert_eq!(accepted, n > 0, "the first is being sized");
     }
     let ahead = kit.ask_as("more", Why::Ahead, None);
     assert!(matches!(kit.told(ahead), Some(Told::Refused { refusal: Refusal::Full, .. })));
     let caller = kit.ask("more");
+    assert_eq!(kit.told(caller), None, "the first now, and being sized");
+    kit.wait(secs(1));
     assert_eq!(kit.told(caller), Some(&Told::Accepted { place: 0 }));
     assert_eq!(kit.pod.ledger(kit.now).queue, 1025);
     assert_eq!(reference("more").id, id("more"));
+}
+
+#[test]
+fn a_refusal_that_its_size_brings_comes_before_any_accepted() {
+    let mut kit = Kit::with(Settings { min_churn_age: Some(secs(60)), ..settings() }, limits(100, 2));
+    kit.load("young", 60);
+    let callers = [kit.ask("large"), kit.ask("large")];
+    for caller in callers {
+        assert_eq!(kit.told(caller), None, "some bytes are free, and its size is not known");
+    }
+    kit.sized("large", 50);
+    for caller in callers {
+        assert!(matches!(kit.told(caller), Some(Told::Refused { refusal: Refusal::Churn, .. })), "{:?}", kit.actions);
+    }
+    assert!(!kit.did(|action| matches!(action, Action::Tell(_, Told::Accepted { .. }))));
+}
+
+#[test]
+fn whoever_waits_for_a_slow_storage_is_accepted_after_a_second() {
+    let mut kit = Kit::new();
+    let waiter = kit.ask("slow");
+    kit.wait(secs(1));
+    assert_eq!(kit.told(waiter), Some(&Told::Accepted { place: 0 }));
+    let later = kit.ask("slow");
+    assert_eq!(kit.told(later), Some(&Told::Accepted { place: 0 }));
 }
