@@ -192,7 +192,9 @@ impl Shared {
         while !self.ended.load(Ordering::Relaxed) {
             match client.read(&mut [0; 64]) {
                 Ok(0) => return false,
-                Err(error) if !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+                Err(error)
+                    if !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) =>
+                {
                     return false;
                 }
                 _ => {}
@@ -219,7 +221,8 @@ fn read_asked(head: &str) -> Asked {
     let mut words = head.split_whitespace();
     let range = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        let (first, last) = value.trim().strip_prefix("bytes=").filter(|_| name.eq_ignore_ascii_case("range"))?.split_once('-')?;
+        let (first, last) =
+            value.trim().strip_prefix("bytes=").filter(|_| name.eq_ignore_ascii_case("range"))?.split_once('-')?;
         Some(first.parse().ok()?..last.parse::<u64>().ok()? + 1)
     });
     Asked {

@@ -302,3 +302,20 @@ async fn a_copy_that_control_keeps_is_never_evicted() {
         other => panic!("{other:?}"),
     }
 }
+
+#[tokio::test]
+async fn a_refusal_that_the_size_brings_is_the_first_word_and_ends_the_call() {
+    let server = Scripted::start(Script { load_bytes: 60 * MIB, predict: Ok(60 * MIB), ..Script::default() });
+    let fixture = Fixture::new(&["a", "b"]);
+    let mut config = fixture.config(&server.endpoint());
+    config.min_churn_age = Some(Duration::from_secs(600));
+    let started = crate::fixture::Started::of(config).await.unwrap();
+    started.load("a").await;
+    let ended = started.ensure(model("b")).await;
+    match &ended.events[..] {
+        [load_event::Event::Refused(refused)] => {
+            assert_eq!(refused.reason(), modelring_proto::v1::refused::Reason::Churn)
+        }
+        other => panic!("{other:?}"),
+    }
+}

@@ -4,6 +4,7 @@ mod faults;
 mod pulls;
 mod refusals;
 mod tier;
+mod tls;
 
 use std::{collections::BTreeMap, fs, path::Path};
 

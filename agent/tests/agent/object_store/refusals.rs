@@ -14,9 +14,24 @@ async fn what_is_denied_or_missing_is_named_with_the_remedy_and_remembered() {
     let (id, secret) = (&stage.s3.access_key_id, &stage.s3.secret_access_key);
     let host = stage.link.addr.to_string();
     for (n, (entry, path, code, parts)) in [
-        (entry.replace(secret, "wrong"), "m", Code::Unauthenticated, ["bucket 'models'", "SignatureDoesNotMatch", "secret_access_key"]),
-        (entry.replace(id, "AKIAWRONG"), "m", Code::Unauthenticated, ["bucket 'models'", "InvalidAccessKeyId", "access_key_id"]),
-        (entry.replace("models", "elsewhere"), "m", Code::NotFound, ["no bucket 'elsewhere'", "NoSuchBucket", "check bucket"]),
+        (
+            entry.replace(secret, "wrong"),
+            "m",
+            Code::Unauthenticated,
+            ["bucket 'models'", "SignatureDoesNotMatch", "secret_access_key"],
+        ),
+        (
+            entry.replace(id, "AKIAWRONG"),
+            "m",
+            Code::Unauthenticated,
+            ["bucket 'models'", "InvalidAccessKeyId", "access_key_id"],
+        ),
+        (
+            entry.replace("models", "elsewhere"),
+            "m",
+            Code::NotFound,
+            ["no bucket 'elsewhere'", "NoSuchBucket", "check bucket"],
+        ),
         (entry.clone(), "m/b", Code::NotFound, ["no object", "'m/b'", "check the model's path"]),
         (entry.clone(), "hostile", Code::InvalidArgument, ["climbs by '..'", "hostile/../x", "rename the object"]),
     ]
@@ -84,10 +99,18 @@ async fn an_entry_that_lacks_something_is_refused_with_the_known_words() {
         (r#""endpoint_url":"http://127.0.0.1:1","#, "", "missing required string configuration 'endpoint_url'"),
         (r#""region":"r","#, "", "missing required string configuration 'region'"),
         (r#","bucket":"b""#, "", "required configuration 'bucket' missing from command"),
-        (r#""access_key_id":"a""#, r#""access_key_id":"""#, "only one of 'access_key_id' and 'secret_access_key' is set"),
+        (
+            r#""access_key_id":"a""#,
+            r#""access_key_id":"""#,
+            "only one of 'access_key_id' and 'secret_access_key' is set",
+        ),
         ("http://127.0.0.1:1", "ftp://x", "configuration 'endpoint_url' has scheme 'ftp'"),
         ("http://127.0.0.1:1", "http://user:hunter2@x", "configuration 'endpoint_url' holds credentials"),
-        (r#""region":"r""#, r#""region":"r","certificate":"no PEM""#, "configuration 'certificate' holds no certificate in PEM"),
+        (
+            r#""region":"r""#,
+            r#""region":"r","certificate":"no PEM""#,
+            "configuration 'certificate' holds no certificate in PEM",
+        ),
         (r#""region":"r""#, r#""region":"r","certificate":1"#, "configuration 'certificate' is not a string"),
     ]
     .into_iter()

@@ -32,7 +32,11 @@ fn endpoints_are_read_as_modelmesh_read_them() {
     for (endpoint, url, host) in [
         ("http://minio:9000", Some("http://minio:9000"), "minio:9000"),
         ("minio:9000", Some("https://minio:9000"), "minio:9000"),
-        ("https://s3.eu-de.cloud-object-storage.appdomain.cloud/", Some("https://s3.eu-de.cloud-object-storage.appdomain.cloud/"), "s3.eu-de.cloud-object-storage.appdomain.cloud"),
+        (
+            "https://s3.eu-de.cloud-object-storage.appdomain.cloud/",
+            Some("https://s3.eu-de.cloud-object-storage.appdomain.cloud/"),
+            "s3.eu-de.cloud-object-storage.appdomain.cloud",
+        ),
         ("", None, "s3.r.amazonaws.com"),
     ] {
         let place = place(&[("endpoint_url", endpoint)]).unwrap();
