@@ -8,6 +8,7 @@ use modelring_placement::{
     time::Time,
 };
 use modelring_process::{
+    metrics::Collect,
     probes::Health,
     tls::{Incoming, may_listen},
 };
@@ -32,6 +33,7 @@ use crate::{
     error::Error,
     identity::Identity,
     mlserver::MlServer,
+    metrics::{Metrics, Shown},
     server::ModelServer,
     service::AgentService,
     storage::{
@@ -65,6 +67,7 @@ pub struct Running {
     /// Id of the instance.
     pub instance_id: InstanceId,
     health: Health,
+    metrics: Arc<Shown>,
     core: mpsc::Sender<Message>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -100,7 +103,8 @@ impl Agent {
             source,
         })?;
         let store = Arc::new(store);
-        let server = model_server(&config, &store)?;
+        let metrics = Arc::new(Metrics::new());
+        let server = model_server(&config, &store, &metrics)?;
         let listen = |source| Error::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let addr = listener.local_addr().map_err(listen)?;
@@ -111,7 +115,7 @@ impl Agent {
         let may_purge_at = pod.may_purge_at();
         let health = Health::not_yet("the handshake with the model server is not done");
         let (core, sender, mailbox) =
-            Core::new(pod, store.clone(), hello(&config, &identity), stop.clone(), health.clone());
+            Core::new(pod, store.clone(), hello(&config, &identity), stop.clone(), health.clone(), metrics.clone());
         let instance_id = identity.instance.clone();
         tracing::info!(instance = %instance_id, %addr, runtime = config.runtime, "agent has started");
 
@@ -142,7 +146,8 @@ impl Agent {
             stopped.cancel();
         });
         tasks.close();
-        Ok(Running { addr, instance_id, health, core: sender, stop, tasks, ended })
+        let metrics = Arc::new(Shown { metrics, core: sender.clone() });
+        Ok(Running { addr, instance_id, health, metrics, core: sender, stop, tasks, ended })
     }
 }
 
@@ -153,6 +158,12 @@ impl Running {
     #[must_use]
     pub fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// Its metrics.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<dyn Collect> {
+        self.metrics.clone()
     }
 
     /// Resolves when the agent ends by itself, with the reason. Never, if it is only stopped.
@@ -188,9 +199,9 @@ impl Drop for Running {
     }
 }
 
-fn model_server(config: &Config, store: &Arc<Store>) -> Result<Box<dyn ModelServer>, Error> {
+fn model_server(config: &Config, store: &Arc<Store>, metrics: &Arc<Metrics>) -> Result<Box<dyn ModelServer>, Error> {
     Ok(match &config.server {
-        ServerKind::Custom => Box::new(CustomServer::new(&config.management, &config.runtime, store.clone())?),
+        ServerKind::Custom => Box::new(CustomServer::new(&config.management, &config.runtime, store.clone(), metrics.clone())?),
         ServerKind::MlServer(settings) => {
             Box::new(MlServer::new(&config.management, &config.model_dir, settings.clone())?)
         }

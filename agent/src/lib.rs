@@ -13,6 +13,7 @@ pub mod error;
 mod failure;
 mod handshake;
 mod identity;
+pub mod metrics;
 mod mlserver;
 pub mod server;
 mod service;

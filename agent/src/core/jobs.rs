@@ -14,6 +14,7 @@ use tonic::Code;
 use super::Message;
 use crate::{
     failure::{passing, permanent},
+    metrics::Metrics,
     server::Session,
     storage::store::{Files, Store},
 };
@@ -27,12 +28,16 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Time between the further ones.
 const RETRY: Duration = Duration::from_secs(10);
 
+/// An unload that is not confirmed within this counts as failed; it is tried on.
+const UNLOAD_LATE: Duration = Duration::from_secs(60);
+
 /// What jobs work with.
 #[derive(Clone)]
 pub(super) struct Jobs {
     pub(super) store: Arc<Store>,
     pub(super) core: mpsc::Sender<Message>,
     pub(super) stop: CancellationToken,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 // === impl Jobs ===
@@ -63,7 +68,7 @@ impl Jobs {
 
     /// Brings the files of a model.
     pub(super) fn pull(&self, model: ModelRef, attempt: Attempt) -> CancellationToken {
-        let (store, core) = (self.store.clone(), self.core.clone());
+        let (store, core, metrics) = (self.store.clone(), self.core.clone(), self.metrics.clone());
         self.spawn(async move {
             let last = Mutex::new(None::<Instant>);
             let on_progress = |bytes, of_bytes| {
@@ -74,7 +79,9 @@ impl Jobs {
                     let _ = core.try_send(Message::Progress(model.id.clone(), attempt, bytes, of_bytes));
                 }
             };
+            let began = Instant::now();
             let pulled = store.pull(&model, &on_progress).await;
+            metrics.pulled(pulled.as_ref().ok().map(|files| files.bytes), began.elapsed());
             Message::Pulled(model.id.clone(), attempt, pulled)
         })
     }
@@ -104,10 +111,18 @@ impl Jobs {
         let store = self.store.clone();
         let core = self.core.clone();
         let stop = self.stop.clone();
+        let metrics = self.metrics.clone();
         tokio::spawn(async move {
             let unload = async {
                 let mut pause = RETRY_FIRST;
+                let began = Instant::now();
+                let mut is_late = false;
                 while let Err(error) = session.unload(&model).await {
+                    metrics.unload_attempt_failed();
+                    if !is_late && began.elapsed() >= UNLOAD_LATE {
+                        is_late = true;
+                        metrics.unload_failed();
+                    }
                     tracing::warn!(%model, code = error.code, error = error.text, retry_seconds = pause.as_secs(), "model is not unloaded");
                     tokio::time::sleep(pause).await;
                     pause = RETRY;

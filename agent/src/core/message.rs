@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::watchers::{StreamId, Watch};
 use crate::{
+    metrics::Look,
     server::Session,
     storage::store::{Files, Pin},
 };
@@ -51,6 +52,8 @@ pub(crate) enum Message {
     },
     /// An unload was confirmed.
     Unloaded(ModelId, Attempt),
+    /// Somebody wants to know how things stand.
+    Look(oneshot::Sender<Look>),
     /// The instance is to go away; answered when nobody needs it any more.
     Leave(oneshot::Sender<()>),
 }

@@ -27,6 +27,7 @@ use tonic::Status;
 
 use crate::{
     clock,
+    metrics::{Lives, Look, Metrics},
     server::Session,
     storage::store::{Files, Pin, Store},
     wire,
@@ -68,6 +69,7 @@ pub(crate) struct Core {
     leaving: Option<oneshot::Sender<()>>,
     left: bool,
     health: Health,
+    lives: Lives,
 }
 
 // === impl Core ===
@@ -80,11 +82,13 @@ impl Core {
         hello: modelring_proto::v1::Hello,
         stop: CancellationToken,
         health: Health,
+        metrics: Arc<Metrics>,
     ) -> (Self, mpsc::Sender<Message>, mpsc::Receiver<Message>) {
         let (sender, receiver) = mpsc::channel(MAILBOX);
         let core = Self {
             pod,
-            jobs: Jobs { store, core: sender.clone(), stop },
+            jobs: Jobs { store, core: sender.clone(), stop, metrics: metrics.clone() },
+            lives: Lives::new(metrics),
             hello,
             server: None,
             waiters: Waiters::default(),
@@ -204,11 +208,13 @@ impl Core {
                 self.decide(Event::Loaded(model, attempt, loaded));
             }
             Message::Unloaded(model, attempt) => {
+                self.lives.unloaded(clock::now(), &model);
                 if self.pins.get(&model).is_some_and(|(of, _)| *of == attempt) {
                     self.pins.remove(&model);
                 }
                 self.decide(Event::Unloaded(model, attempt));
             }
+            Message::Look(answer) => drop(answer.send(self.look())),
             Message::Leave(done) => self.leave(done),
         }
     }
@@ -224,6 +230,7 @@ impl Core {
     }
 
     fn carry_out(&mut self, action: Action) {
+        self.lives.see(clock::now(), &action, &self.pod);
         match action {
             Action::Size(model, attempt) => {
                 let job = self.jobs.size(self.session(), model.clone(), attempt);
@@ -317,6 +324,7 @@ impl Core {
             self.watchers.end(&Status::unavailable("the model server came back with other properties: watch anew"));
             self.hello = hello;
         }
+        self.lives.metrics().server_is_up();
         self.server = Some((life, session));
         self.health.ready.set(Ok(()));
         self.decide(Event::ServerReady(life, info.limits));
@@ -326,6 +334,7 @@ impl Core {
     fn down(&mut self, life: ServerLife) {
         if self.server.as_ref().is_some_and(|(current, _)| *current == life) {
             tracing::warn!(life, "model server is gone");
+            self.lives.server_is_gone();
             self.server = None;
             self.health.ready.set(Err("the model server is gone"));
             self.pins.clear();
@@ -348,6 +357,20 @@ impl Core {
         }
         let seq = self.pod.last_seq();
         self.watchers.speak(&snapshot, |n| wire::pong(seq, n));
+    }
+
+    /// How things stand.
+    fn look(&self) -> Look {
+        let now = clock::now();
+        Look {
+            ledger: self.pod.ledger(now),
+            census: self.pod.count(),
+            least_recent_use: self.pod.least_recent_use().map(|used| now.since(used)),
+            watchers: [Role::Proxy, Role::Control, Role::Observer].map(|role| self.watchers.count(role)),
+            waiters: self.waiters.len(),
+            server_ready: self.server.is_some(),
+            leaving: self.left,
+        }
     }
 
     fn leave(&mut self, done: oneshot::Sender<()>) {

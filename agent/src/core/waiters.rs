@@ -34,6 +34,11 @@ impl Waiters {
         self.open.insert(waiter, Waiter { model, events });
     }
 
+    /// Open calls.
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// Forgets a call; false if it had ended.
     pub(super) fn remove(&mut self, waiter: WaiterId) -> bool {
         self.open.remove(&waiter).is_some()

@@ -63,6 +63,12 @@ impl Watchers {
         self.open.is_empty() && self.silent.is_empty()
     }
 
+    /// Open streams of this role, those that are silent yet too.
+    pub(super) fn count(&self, role: Role) -> usize {
+        let silent = self.silent.iter().filter(|(watch, _)| watch.role == role).count();
+        self.open.values().filter(|watcher| watcher.role == role).count() + silent
+    }
+
     /// Who is behind a stream.
     pub(super) fn who(&self, stream: StreamId) -> Option<(&WatcherId, Role)> {
         let open = self.open.get(&stream).map(|watcher| (&watcher.id, watcher.role));

@@ -21,6 +21,7 @@ use crate::{
     error::Error,
     failure::permanent,
     handshake::{self, Look, NotReady, UNIT, least_capacity},
+    metrics::Metrics,
     server::{BoxFuture, ModelServer, ServerInfo, Session},
     storage::store::Store,
 };
@@ -33,15 +34,21 @@ pub(crate) struct CustomServer {
     store: Arc<Store>,
     /// Name of the runtime.
     runtime: String,
+    metrics: Arc<Metrics>,
 }
 
 // === impl CustomServer ===
 
 impl CustomServer {
     /// A server at `http://host:port`, `port:<n>` or `unix:<path>`.
-    pub(crate) fn new(management: &str, runtime: &str, store: Arc<Store>) -> Result<Self, Error> {
+    pub(crate) fn new(
+        management: &str,
+        runtime: &str,
+        store: Arc<Store>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, Error> {
         let address = management.parse().map_err(|text| Error::Setting { key: "management", text })?;
-        Ok(Self { address, store, runtime: runtime.to_owned() })
+        Ok(Self { address, store, runtime: runtime.to_owned(), metrics })
     }
 
     async fn purge(&self, link: &Link, deadline: Instant) -> Result<(), NotReady> {
@@ -64,7 +71,7 @@ impl Look for CustomServer {
         let info = info(&status, &self.runtime).map_err(NotReady::Ever)?;
         sleep_until(purge_at).await;
         self.purge(&link, deadline).await?;
-        Ok(Arc::new(CustomSession::new(link, info)))
+        Ok(Arc::new(CustomSession::new(link, info, self.metrics.clone())))
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,12 +17,13 @@ use modelring_proto::mmesh::{
     LoadModelRequest, LoadModelResponse, ModelSizeRequest, ModelSizeResponse, PredictModelSizeRequest,
     PredictModelSizeResponse,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::{Code, Status};
 
 use super::link::Link;
 use crate::{
     failure::{prefixed, server},
+    metrics::Metrics,
     server::{BoxFuture, ServerInfo, Session},
 };
 
@@ -34,19 +38,22 @@ pub(super) struct CustomSession {
     info: ServerInfo,
     /// Whether it may predict sizes; not once it has said that it cannot.
     predicts: AtomicBool,
+    metrics: Arc<Metrics>,
 }
 
 // === impl CustomSession ===
 
 impl CustomSession {
-    pub(super) fn new(link: Link, info: ServerInfo) -> Self {
-        Self { link, info, predicts: AtomicBool::new(true) }
+    pub(super) fn new(link: Link, info: ServerInfo, metrics: Arc<Metrics>) -> Self {
+        Self { link, info, predicts: AtomicBool::new(true), metrics }
     }
 
     async fn size(&self, model: &ModelId) -> Option<u64> {
         let request = ModelSizeRequest { model_id: model.to_string() };
+        let began = Instant::now();
         let answer: Result<ModelSizeResponse, Status> =
             timeout(SIZE, self.link.call("modelSize", request)).await.ok()?;
+        self.metrics.sized(began.elapsed());
         match answer {
             Ok(answer) => Some(answer.size_in_bytes).filter(|bytes| *bytes > 0),
             Err(status) => {

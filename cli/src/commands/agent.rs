@@ -6,10 +6,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use modelring_agent::{Agent, config::Config};
 use modelring_placement::pod;
-use modelring_process::{
-    http::{Routes, Server},
-    prestop::Prestop,
-};
+use modelring_process::{http::Server, metrics::Options, prestop::Prestop};
 
 use super::adapter::{self, Kind};
 use crate::{
@@ -113,6 +110,7 @@ enum Eviction {
 /// Serves until it is asked to stop.
 pub(crate) async fn run(args: Args) -> Result<()> {
     let mut stop = Stop::listen()?;
+    let options = Options::from_env()?;
     let mut running = Agent::start(Config {
         listen: args.listen,
         instance: args.instance,
@@ -136,7 +134,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     })
     .await?;
     tracing::info!(address = %running.addr, instance = %running.instance_id, "agent is up");
-    let _served = args.rim.serve(running.health().routes(), Routes::new()).await?;
+    let _served = args.rim.serve(running.health().routes(), rim::metrics("agent", options, running.metrics())).await?;
     let prestop = Prestop::new();
     let _prestop = match rim::at(args.prestop) {
         // Twice the grace and a second, as ModelMesh.

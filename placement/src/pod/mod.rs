@@ -25,6 +25,7 @@
 //! | `overrun` | what goes when a model turned out larger than its reservation |
 //! | `usage` | what use, hints and reports of proxies change |
 //! | `server` | what follows from the start and end of the model server and of the instance |
+//! | `look` | nothing: what metrics may see |
 //! | `wake` | when time alone changes something |
 
 mod admit;
@@ -36,6 +37,7 @@ mod expire;
 mod failure;
 mod lease;
 mod load;
+mod look;
 mod overrun;
 mod queue;
 mod refusal;
@@ -53,6 +55,7 @@ use std::{
 
 use entry::{Entry, Held, Stage};
 pub use event::*;
+pub use look::{Census, DrainCause};
 
 use crate::{
     id::{BootId, ModelId, ModelRef, Seq},
