@@ -1,8 +1,9 @@
 //! Control as a whole: its source, its core and its service, started and stopped together.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use modelring_process::{
+    metrics::Collect,
     probes::Health,
     tls::{Incoming, may_listen},
 };
@@ -15,6 +16,7 @@ use crate::{
     Config, Error,
     core::{Core, Event},
     folder::{FolderSource, StateFolder},
+    metrics::Shown,
     routes::{Access, RoutesService},
     source::Source,
 };
@@ -37,6 +39,7 @@ pub struct Running {
     addr: SocketAddr,
     state: StateFolder,
     health: Health,
+    metrics: Arc<Shown>,
     cancel: CancellationToken,
     tasks: JoinSet<Result<(), Error>>,
 }
@@ -68,6 +71,7 @@ impl Control {
         }
         tasks.spawn(core.run(inbox, cancel.clone()));
         let tls = config.tls.clone();
+        let metrics = Arc::new(Shown(events.clone()));
         let service = RoutesServer::new(RoutesService::new(config.namespace, access, events))
             .max_decoding_message_size(LARGEST_MESSAGE)
             .max_encoding_message_size(LARGEST_MESSAGE);
@@ -82,7 +86,7 @@ impl Control {
                 .map_err(Error::Serve)
         });
         tracing::info!(address = %addr, folder = %config.dir.display(), "control serves");
-        Ok(Running { addr, state, health, cancel, tasks })
+        Ok(Running { addr, state, health, metrics, cancel, tasks })
     }
 }
 
@@ -99,6 +103,12 @@ impl Running {
     #[must_use]
     pub fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// Its metrics.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<dyn Collect> {
+        self.metrics.clone()
     }
 
     /// Waits until control has stopped by itself, which it does only by an error.

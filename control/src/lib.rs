@@ -13,6 +13,7 @@ pub mod crd;
 pub mod dataplane;
 mod error;
 pub mod folder;
+pub mod metrics;
 mod routes;
 pub mod settings;
 pub mod source;

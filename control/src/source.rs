@@ -24,6 +24,8 @@ pub struct Desired {
     pub storage_changes: u64,
     /// Something could not be read that was not read before either: what is missing may be in it, and is no removal.
     pub incomplete: bool,
+    /// The source cannot be believed: this is its last state.
+    pub frozen: bool,
     /// What could not be read; the objects concerned keep their last good state.
     pub notices: Vec<Notice>,
 }

@@ -4,9 +4,14 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Result;
 use modelring_control::{Control, config::Config};
-use modelring_process::http::Routes;
+use modelring_process::metrics::Options;
 
-use crate::{dataplane::Dataplane, rim::Rim, signal::Stop, tls::Tls};
+use crate::{
+    dataplane::Dataplane,
+    rim::{self, Rim},
+    signal::Stop,
+    tls::Tls,
+};
 
 /// The ServingRuntime that the binary brings: the embedded model server.
 pub(crate) const BUILT_IN_RUNTIME: &str = include_str!("../../../config/runtimes/modelring-onnx.yaml");
@@ -39,6 +44,7 @@ pub(crate) struct Args {
 /// Serves until it is asked to stop.
 pub(crate) async fn run(args: Args) -> Result<()> {
     let mut stop = Stop::listen()?;
+    let options = Options::from_env()?;
     let mut running = Control::start(Config {
         dir: args.dir,
         listen: args.listen,
@@ -50,7 +56,8 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     })
     .await?;
     tracing::info!(address = %running.addr(), "control is up");
-    let _served = args.rim.serve(running.health().routes(), Routes::new()).await?;
+    let _served =
+        args.rim.serve(running.health().routes(), rim::metrics("control", options, running.metrics())).await?;
     tokio::select! {
         () = stop.asked() => {}
         error = running.failed() => return Err(error.into()),

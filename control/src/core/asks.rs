@@ -46,6 +46,10 @@ impl Asks {
         self.open_count += usize::from(self.open.entry(model).or_default().insert(instance));
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.open_count
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.open_count >= MOST_OPEN
     }

@@ -27,6 +27,8 @@ pub(super) struct Catalog {
     pub(super) instances: BTreeMap<String, InstanceSpec>,
     pub(super) notices: Vec<Notice>,
     pub(super) storage_changes: u64,
+    /// The source cannot be believed: this is its last state.
+    pub(super) frozen: bool,
     /// Services of a control before this one that no manifest has named yet; `None` before the first state.
     unread: Option<BTreeSet<String>>,
 }
@@ -97,6 +99,7 @@ impl Catalog {
             settings,
             instances,
             notices,
+            frozen: desired.frozen,
             storage_changes: desired.storage_changes,
             unread: Some(unread),
         }

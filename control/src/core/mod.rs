@@ -10,6 +10,7 @@ mod evaluate;
 mod fleet;
 mod hints;
 mod keep;
+mod look;
 mod outside;
 mod proxies;
 mod publish;
@@ -30,7 +31,7 @@ use modelring_process::{
 };
 use modelring_proto::v1::Hints;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,7 @@ use crate::{
     config::Config,
     crd::RuntimeSpec,
     dataplane::Dataplane,
+    metrics::Look,
     source::{ActiveMemory, Desired, Notice},
 };
 
@@ -99,6 +101,8 @@ pub enum Event {
     },
     /// Something came from a proxy.
     Proxy(ProxyMessage),
+    /// Somebody wants to know how it stands.
+    Look(oneshot::Sender<Look>),
 }
 
 /// All state of control.
@@ -284,6 +288,7 @@ impl Core {
                 self.dirty = true;
             }
             Event::Proxy(message) => self.proxy(now, message)?,
+            Event::Look(answer) => drop(answer.send(self.look())),
         }
         Ok(())
     }

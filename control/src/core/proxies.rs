@@ -114,6 +114,13 @@ impl Proxies {
         u32::try_from(proxies).unwrap_or(u32::MAX)
     }
 
+    /// Proxies that have the table of this n and that do not, observers, and proxies that refused a table.
+    pub(super) fn census(&self, n: u64) -> ([usize; 2], usize, usize) {
+        let current = self.connected.values().filter(|proxy| !proxy.observer && proxy.acknowledged >= n).count();
+        let observers = self.connected.values().filter(|proxy| proxy.observer).count();
+        ([current, self.connected.len() - observers - current], observers, self.refused.len())
+    }
+
     /// Whether all connected proxies have the table of this n, or a later one, in force.
     pub(super) fn have(&self, n: u64) -> bool {
         self.connected.values().all(|proxy| proxy.observer || proxy.acknowledged >= n)

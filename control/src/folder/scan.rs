@@ -121,6 +121,7 @@ impl Scanner {
         }
         desired.incomplete |= self.missed;
         desired.storage_changes = self.storage_changes;
+        desired.frozen = frozen.is_some();
         desired.notices.extend(self.storage_problems.iter().chain(&frozen).cloned());
         self.frozen = frozen;
         self.first = false;
