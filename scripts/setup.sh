@@ -63,6 +63,18 @@ go_tools() {
   go_tool k6 k6 go.k6.io/k6 v1.3.0
 }
 
+# promtool out of Debian's package, which is not installed: it would run a server. The one test that uses it does without.
+promtool() {
+  [ -x "$cache/bin/promtool" ] && return
+  have apt-get || return 0
+  say "unpacking promtool (once)"
+  local aside
+  aside="$(mktemp -d)"
+  (cd "$aside" && apt-get -qq download prometheus && dpkg -x prometheus_*.deb . && mv usr/bin/promtool "$cache/bin/") >/dev/null 2>&1 ||
+    say "promtool cannot be had; metrics are checked by the tests' own reader alone"
+  rm -rf "$aside"
+}
+
 build
 if [ "$what" = test ]; then
   have curl || packages curl
@@ -73,5 +85,6 @@ if [ "$what" = test ]; then
   venv py scripts/requirements.txt & jobs+=($!)
   venv mlserver scripts/requirements-mlserver.txt --no-deps & jobs+=($!)
   go_tools & jobs+=($!)
+  promtool & jobs+=($!)
   for job in "${jobs[@]}"; do wait "$job"; done
 fi

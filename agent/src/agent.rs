@@ -32,8 +32,8 @@ use crate::{
     custom::CustomServer,
     error::Error,
     identity::Identity,
-    mlserver::MlServer,
     metrics::{Metrics, Shown},
+    mlserver::MlServer,
     server::ModelServer,
     service::AgentService,
     storage::{
@@ -201,7 +201,9 @@ impl Drop for Running {
 
 fn model_server(config: &Config, store: &Arc<Store>, metrics: &Arc<Metrics>) -> Result<Box<dyn ModelServer>, Error> {
     Ok(match &config.server {
-        ServerKind::Custom => Box::new(CustomServer::new(&config.management, &config.runtime, store.clone(), metrics.clone())?),
+        ServerKind::Custom => {
+            Box::new(CustomServer::new(&config.management, &config.runtime, store.clone(), metrics.clone())?)
+        }
         ServerKind::MlServer(settings) => {
             Box::new(MlServer::new(&config.management, &config.model_dir, settings.clone())?)
         }

@@ -81,7 +81,7 @@ impl Jobs {
             };
             let began = Instant::now();
             let pulled = store.pull(&model, &on_progress).await;
-            metrics.pulled(pulled.as_ref().ok().map(|files| files.bytes), began.elapsed());
+            metrics.pulled(pulled.as_ref().ok().map(|(files, _)| files), began.elapsed());
             Message::Pulled(model.id.clone(), attempt, pulled)
         })
     }

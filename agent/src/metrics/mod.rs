@@ -19,6 +19,8 @@ pub(crate) use lives::Lives;
 pub use names::METRICS;
 pub(crate) use show::{Look, Shown};
 
+use crate::storage::store::Files;
+
 /// What an agent counts.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -38,6 +40,7 @@ pub(crate) struct Metrics {
     pulled: AtomicU64,
     pulled_bytes: AtomicU64,
     pulls_failed: AtomicU64,
+    disk_hits: AtomicU64,
     server_starts: AtomicU64,
 }
 
@@ -93,6 +96,7 @@ impl Metrics {
             pulled: zero(),
             pulled_bytes: zero(),
             pulls_failed: zero(),
+            disk_hits: zero(),
             server_starts: zero(),
         }
     }
@@ -102,15 +106,17 @@ impl Metrics {
         self.sizing.observe_time(took);
     }
 
-    /// Files of so many bytes were brought; `None` = that failed.
-    pub(crate) fn pulled(&self, bytes: Option<u64>, took: Duration) {
-        let Some(bytes) = bytes else {
-            add(&self.pulls_failed, 1);
-            return;
-        };
-        self.pulls.observe_time(took);
-        add(&self.pulled, 1);
-        add(&self.pulled_bytes, bytes);
+    /// Files were brought, or found on disk; `None` = that failed.
+    pub(crate) fn pulled(&self, files: Option<&Files>, took: Duration) {
+        match files {
+            None => add(&self.pulls_failed, 1),
+            Some(files) if files.kept => add(&self.disk_hits, 1),
+            Some(files) => {
+                self.pulls.observe_time(took);
+                add(&self.pulled, 1);
+                add(&self.pulled_bytes, files.bytes);
+            }
+        }
     }
 
     /// An attempt to unload failed.

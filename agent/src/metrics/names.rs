@@ -109,7 +109,7 @@ pub(super) static REFUSALS: Metric =
 pub(super) static PULLS: Metric = Metric::counter(
     "modelring_agent_pulls_total",
     &["result"],
-    "Times that files of a model were brought: done or failed.",
+    "Times that files of a model were needed: done (brought), disk (they were there), failed.",
 );
 pub(super) static PULLED_BYTES: Metric =
     Metric::counter("modelring_agent_pulled_bytes_total", &[], "Bytes of the files that were brought.");

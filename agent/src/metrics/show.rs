@@ -88,6 +88,7 @@ impl Metrics {
         }
         let mut pulls = page.series(&names::PULLS);
         pulls.value(&["done"], self.pulled.load(Ordering::Relaxed));
+        pulls.value(&["disk"], self.disk_hits.load(Ordering::Relaxed));
         pulls.value(&["failed"], self.pulls_failed.load(Ordering::Relaxed));
         page.value(&names::PULLED_BYTES, self.pulled_bytes.load(Ordering::Relaxed));
         page.histogram(&names::PULL_SECONDS, &self.pulls.seen());

@@ -93,6 +93,8 @@ pub(crate) struct Files {
     pub(crate) key: String,
     /// Bytes on disk, or listed in the storage before the pull.
     pub(crate) bytes: u64,
+    /// They were on disk already.
+    pub(crate) kept: bool,
 }
 
 /// What is to be brought for a model.
@@ -199,7 +201,7 @@ impl Store {
         {
             tracing::debug!(model = %model.id, bytes, "files are on disk");
             on_progress(kept.bytes, kept.bytes);
-            return Ok((plan.files(&dir, bytes), pin));
+            return Ok((Files { kept: true, ..plan.files(&dir, bytes) }, pin));
         }
         let found = plan.find().await?;
         let fingerprint = found.fingerprint();
@@ -408,7 +410,7 @@ impl Plan {
 
     fn files(&self, dir: &Path, bytes: u64) -> Files {
         let schema = self.schema.as_ref().map(|(_, name)| dir.join(name).display().to_string());
-        Files { path: dir.join(&self.name), key: self.key.for_server(bytes, schema.as_deref()), bytes }
+        Files { path: dir.join(&self.name), key: self.key.for_server(bytes, schema.as_deref()), bytes, kept: false }
     }
 }
 

@@ -184,6 +184,7 @@ impl Fleet {
             args.extend(words(&["--local-root", &folder.path().display().to_string()]));
             args.extend(words(&["--management", &format!("http://{data}")]));
             args.extend(words(&["--data", &through(&to_data, data).to_string()]));
+            args.extend(words(&["--metrics", &beside(agent_address).to_string()]));
             args.extend(setup.agent_flags.clone());
             let agent = Part::new(&format!("agent-{number}"), agent_address, &process::binary(), args, &logs);
             let _ = writeln!(listed, "- address: {}\n  runtime: modelring-onnx", through(&to_agent, agent_address));
@@ -202,6 +203,7 @@ impl Fleet {
             args.extend(words(&["--control", &format!("http://{}", through(&to_control, control_address))]));
             args.extend(words(&["--threads", "2"]));
             args.extend(words(&["--state-dir", &state.join(format!("proxy-{number}")).display().to_string()]));
+            args.extend(words(&["--metrics", &beside(grpc).to_string()]));
             args.extend(setup.proxy_flags.clone());
             let part = Part::new(&format!("proxy-{number}"), grpc, &process::binary(), args, &logs);
             proxies.push(ProxyPart { part, grpc, rest, to_control });
@@ -320,8 +322,15 @@ impl InstancePart {
     }
 }
 
+/// Where the process that listens here shows its metrics.
+#[must_use]
+pub fn beside(listens: SocketAddr) -> SocketAddr {
+    SocketAddr::from((listens.ip(), PORT + 112))
+}
+
 fn control_part(name: &str, listen: SocketAddr, folder: &std::path::Path, logs: &std::path::Path) -> Part {
-    let args = words(&["control", &folder.display().to_string(), "--listen", &listen.to_string()]);
+    let mut args = words(&["control", &folder.display().to_string(), "--listen", &listen.to_string()]);
+    args.extend(words(&["--metrics", &beside(listen).to_string()]));
     Part::new(name, listen, &process::binary(), args, logs)
 }
 

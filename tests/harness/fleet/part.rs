@@ -20,6 +20,8 @@ pub struct Part {
     pub listens: SocketAddr,
     /// Its program and arguments.
     pub command: Vec<String>,
+    /// What it has in its environment beside that of the test.
+    pub environment: Vec<(String, String)>,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -32,7 +34,14 @@ impl Part {
     pub fn new(name: &str, listens: SocketAddr, program: &Path, args: Vec<String>, logs: &Path) -> Self {
         let mut command = vec![program.display().to_string()];
         command.extend(args);
-        Self { name: name.to_owned(), listens, command, log: logs.join(format!("{name}.log")), child: None }
+        Self {
+            name: name.to_owned(),
+            listens,
+            command,
+            environment: Vec::new(),
+            log: logs.join(format!("{name}.log")),
+            child: None,
+        }
     }
 
     /// Starts it and waits until it listens.
@@ -59,6 +68,7 @@ impl Part {
             .env("NO_COLOR", "1")
             // Of toxiproxy.
             .env("LOG_LEVEL", "error")
+            .envs(self.environment.clone())
             .stdin(Stdio::null())
             .stdout(log())
             .stderr(log())
