@@ -17,7 +17,7 @@ pub(crate) enum Kind {
 /// Settings that a built-in model server needs and a custom one tells by itself.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Adapter of a built-in model server (not custom)")]
-pub(crate) struct Args {
+pub(crate) struct Adapter {
     /// Port on localhost where the model server is managed and serves inference
     #[arg(long, env = "RUNTIME_PORT", default_value_t = 8001)]
     runtime_port: u16,
@@ -55,9 +55,9 @@ pub(crate) struct Args {
     runtime_version: String,
 }
 
-// === impl Args ===
+// === impl Adapter ===
 
-impl Args {
+impl Adapter {
     /// The server that the agent is to drive.
     pub(crate) fn server(&self, kind: Kind) -> ServerKind {
         match kind {

@@ -8,7 +8,7 @@ use modelring_agent::{Agent, config::Config};
 use modelring_placement::pod;
 use modelring_process::{http::Server, metrics::Options, prestop::Prestop};
 
-use super::adapter::{self, Kind};
+use super::adapter::{Adapter, Kind};
 use crate::{
     args::{Bytes, Seconds},
     rim::{self, Port, Rim},
@@ -95,7 +95,7 @@ pub(crate) struct Args {
     rim: Rim,
 
     #[command(flatten)]
-    adapter: adapter::Args,
+    adapter: Adapter,
 }
 
 /// Order of evictions.
