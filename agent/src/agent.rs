@@ -10,11 +10,11 @@ use modelring_placement::{
 use modelring_process::{
     metrics::Collect,
     probes::Health,
-    tls::{Incoming, may_listen},
+    tls::{Incoming, Name, may_listen},
 };
 use modelring_proto::{
     PROTOCOL,
-    v1::{DataEndpoint, Hello, agent_server::AgentServer, data_endpoint::Kind},
+    v1::{DataEndpoint, Hello, agent_server::AgentServer},
 };
 use tokio::{
     net::TcpListener,
@@ -34,6 +34,7 @@ use crate::{
     identity::Identity,
     metrics::{Metrics, Shown},
     mlserver::MlServer,
+    relay::{self, Data, Traffic, endpoints},
     server::ModelServer,
     service::AgentService,
     storage::{
@@ -66,6 +67,9 @@ pub struct Running {
     pub addr: SocketAddr,
     /// Id of the instance.
     pub instance_id: InstanceId,
+    /// Where its relay endpoint is, if it has one.
+    pub relay_addr: Option<SocketAddr>,
+    traffic: Arc<Traffic>,
     health: Health,
     metrics: Arc<Shown>,
     core: mpsc::Sender<Message>,
@@ -87,6 +91,9 @@ impl Agent {
     pub async fn start(config: Config) -> Result<Running, Error> {
         may_listen(config.listen, "--listen", config.tls.as_ref())?;
         let access = Access::of(&config.namespace)?;
+        if let Some(relay) = config.relay {
+            may_listen(relay, "--relay", config.tls.as_ref())?;
+        }
         if config.drain_timeout < SHORTEST_DRAIN {
             let text = format!("{:?} is too short, at least 3s is needed", config.drain_timeout);
             return Err(Error::Setting { key: "agent.drainTimeout", text });
@@ -105,9 +112,13 @@ impl Agent {
         let store = Arc::new(store);
         let metrics = Arc::new(Metrics::new());
         let server = model_server(&config, &store, &metrics)?;
-        let listen = |source| Error::Listen { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
-        let addr = listener.local_addr().map_err(listen)?;
+        let (listener, addr) = bind(config.listen).await?;
+        let relay = match config.relay {
+            Some(relay) => Some(bind(relay).await?),
+            None => None,
+        };
+        let relay_addr = relay.as_ref().map(|(_, addr)| *addr);
+        let hello = hello(&config, &identity, endpoints(&config, relay_addr)?);
 
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -115,7 +126,7 @@ impl Agent {
         let may_purge_at = pod.may_purge_at();
         let health = Health::not_yet("the handshake with the model server is not done");
         let (core, sender, mailbox) =
-            Core::new(pod, store.clone(), hello(&config, &identity), stop.clone(), health.clone(), metrics.clone());
+            Core::new(pod, store.clone(), hello, stop.clone(), health.clone(), metrics.clone());
         let instance_id = identity.instance.clone();
         tracing::info!(instance = %instance_id, %addr, runtime = config.runtime, "agent has started");
 
@@ -126,6 +137,13 @@ impl Agent {
         });
         if let Some(dir) = config.storage_config {
             tasks.spawn(stop.clone().run_until_cancelled_owned(watch_secret(dir, sender.clone())));
+        }
+        let traffic = Arc::new(Traffic::default());
+        if let Some((listener, _)) = relay {
+            let incoming = Incoming::on(listener, config.tls.clone());
+            let (data, proxy) = (Data::parse(&config.data)?, Name::proxy(&config.namespace)?);
+            let relaying = relay::serve(incoming, data, proxy, traffic.clone());
+            tasks.spawn(stop.clone().run_until_cancelled_owned(relaying));
         }
         let serving =
             serve(Incoming::on(listener, config.tls), AgentService::new(sender.clone(), access), stop.clone());
@@ -147,7 +165,7 @@ impl Agent {
         });
         tasks.close();
         let metrics = Arc::new(Shown { metrics, core: sender.clone() });
-        Ok(Running { addr, instance_id, health, metrics, core: sender, stop, tasks, ended })
+        Ok(Running { addr, instance_id, relay_addr, traffic, health, metrics, core: sender, stop, tasks, ended })
     }
 }
 
@@ -164,6 +182,12 @@ impl Running {
     #[must_use]
     pub fn metrics(&self) -> Arc<dyn Collect> {
         self.metrics.clone()
+    }
+
+    /// What has passed its relay endpoint.
+    #[must_use]
+    pub fn relay_traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
     }
 
     /// Resolves when the agent ends by itself, with the reason. Never, if it is only stopped.
@@ -219,7 +243,14 @@ fn settings(config: &Config, identity: &Identity) -> Settings {
     }
 }
 
-fn hello(config: &Config, identity: &Identity) -> Hello {
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let cannot = |source| Error::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(cannot)?;
+    let addr = listener.local_addr().map_err(cannot)?;
+    Ok((listener, addr))
+}
+
+fn hello(config: &Config, identity: &Identity, endpoints: Vec<DataEndpoint>) -> Hello {
     Hello {
         protocol: PROTOCOL,
         instance_id: identity.instance.to_string(),
@@ -227,7 +258,7 @@ fn hello(config: &Config, identity: &Identity) -> Hello {
         boot_id: identity.boot,
         namespace: config.namespace.clone(),
         runtime: config.runtime.clone(),
-        endpoints: vec![DataEndpoint { kind: Kind::Direct.into(), address: config.data.clone() }],
+        endpoints,
         ..Hello::default()
     }
 }

@@ -35,8 +35,13 @@ pub struct Config {
     pub server: ServerKind,
     /// Management endpoint of the model server: `http://host:port`, `port:<n>` or `unix:/path`.
     pub management: String,
-    /// Where the model server serves inference, `host:port`.
+    /// Where the model server serves inference, as this process reaches it: `host:port` or `unix:/path`.
     pub data: String,
+    /// Where proxies reach the model server themselves: `host:port`, on no particular host (`0.0.0.0:port`) = on that of the
+    /// agent, `none` = nowhere; `None` = at `data`, unless only this pod reaches that.
+    pub data_direct: Option<String>,
+    /// Where the relay endpoint listens for proxies that cannot; port 0 = a free one. Loopback, unless mTLS is configured.
+    pub relay: Option<SocketAddr>,
     /// A copy used more recently is not evicted for another (`agent.minChurnAge`); `None` = learned.
     pub min_churn_age: Option<Duration>,
     /// Order of evictions (`agent.evictionPolicy`).

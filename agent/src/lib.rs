@@ -15,6 +15,7 @@ mod handshake;
 mod identity;
 pub mod metrics;
 mod mlserver;
+pub mod relay;
 pub mod server;
 mod service;
 mod storage;

@@ -66,6 +66,8 @@ impl InProcess {
             disk_limit: None,
             server: modelring_agent::ServerKind::Custom,
             management: format!("http://{}", runtime.addr),
+            data_direct: None,
+            relay: None,
             data: runtime.addr.to_string(),
             min_churn_age: Some(setup.min_churn_age),
             eviction: EvictionPolicy::Gdsf,

@@ -92,6 +92,8 @@ impl Pod {
             disk_limit: None,
             server: ServerKind::MlServer(settings),
             management: format!("port:{}", server.port()),
+            data_direct: None,
+            relay: None,
             data: server.to_string(),
             min_churn_age: Some(Duration::ZERO),
             eviction: EvictionPolicy::Lru,

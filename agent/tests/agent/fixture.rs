@@ -78,6 +78,8 @@ impl Fixture {
             disk_limit: None,
             server: modelring_agent::ServerKind::Custom,
             management: management.to_owned(),
+            data_direct: None,
+            relay: None,
             data: "127.0.0.1:8085".to_owned(),
             min_churn_age: Some(Duration::ZERO),
             eviction: EvictionPolicy::Lru,

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it expects")]
 
+#[expect(unreachable_pub, dead_code, reason = "it is shared with the end-to-end tests")]
+#[path = "../../../tests/harness/ca.rs"]
+mod ca;
 mod embedded;
 #[expect(dead_code, unreachable_pub, reason = "a part of the harness, which has more users")]
 #[path = "../../../tests/harness/faulty_link.rs"]
@@ -10,6 +13,7 @@ mod fixture;
 mod handshake;
 mod loading;
 mod object_store;
+mod relay;
 mod restart;
 #[expect(dead_code, unreachable_pub, reason = "a part of the harness, which has more users")]
 #[path = "../../../tests/harness/s3.rs"]

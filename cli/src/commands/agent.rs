@@ -64,9 +64,20 @@ pub(crate) struct Args {
     #[arg(long, env = "MODELRING_MANAGEMENT", value_name = "ENDPOINT")]
     management: Option<String>,
 
-    /// Where the model server serves inference [default: 127.0.0.1:8085, of a built-in server its --runtime-port]
+    /// Where the model server serves inference, as this process reaches it: HOST:PORT or unix:/PATH [default:
+    /// 127.0.0.1:8085, of a built-in server its --runtime-port]
     #[arg(long, env = "MODELRING_DATA", value_name = "ADDRESS")]
     data: Option<String>,
+
+    /// Where proxies reach the model server themselves; 0.0.0.0:PORT = on the agent's host, `none` = nowhere
+    /// [default: --data, unless that is a unix socket, or on loopback where there is a relay]
+    #[arg(long, env = "MODELRING_DATA_DIRECT", value_name = "ADDRESS")]
+    data_direct: Option<String>,
+
+    /// Where bytes are relayed to a model server that only this machine or pod reaches (in a pod 0.0.0.0:11882; port 0 = a
+    /// free one) [default: none]
+    #[arg(long, env = "MODELRING_RELAY", value_name = "ADDRESS")]
+    relay: Option<Port>,
 
     /// A copy used more recently is not evicted for another [default: 10 x the learned load time, at least 1s]
     #[arg(long, env = "MODELRING_MIN_CHURN_AGE", value_name = "TIME")]
@@ -125,6 +136,8 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         server: args.adapter.server(args.server),
         management: args.management.unwrap_or_else(|| args.adapter.management(args.server)),
         data: args.data.unwrap_or_else(|| args.adapter.data(args.server)),
+        data_direct: args.data_direct.filter(|address| !address.is_empty()),
+        relay: rim::at(args.relay),
         min_churn_age: args.min_churn_age.map(|age| age.0),
         eviction: match args.eviction_policy {
             Eviction::Gdsf => pod::EvictionPolicy::Gdsf,

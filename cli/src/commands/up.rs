@@ -131,6 +131,8 @@ impl Parts {
             server: modelring_agent::ServerKind::Custom,
             management: format!("http://{}", runtime.addr),
             data: runtime.addr.to_string(),
+            data_direct: None,
+            relay: None,
             min_churn_age: args.min_churn_age.map(|age| age.0),
             eviction: EvictionPolicy::Gdsf,
             drain_timeout: Duration::from_secs(30),
