@@ -105,9 +105,9 @@ impl Jobs {
         });
     }
 
-    /// Has the server unload a model until it says that it did, then lets go of its files. Ends without a word when the server
+    /// Has the server unload a model until it says that it did, then lets go of its files, which may stay if `keep`. Ends without a word when the server
     /// process is gone: what it held is gone with it.
-    pub(super) fn unload(&self, session: Arc<dyn Session>, model: ModelId, attempt: Attempt) {
+    pub(super) fn unload(&self, session: Arc<dyn Session>, model: ModelId, attempt: Attempt, keep: bool) {
         let store = self.store.clone();
         let core = self.core.clone();
         let stop = self.stop.clone();
@@ -127,7 +127,8 @@ impl Jobs {
                     tokio::time::sleep(pause).await;
                     pause = RETRY;
                 }
-                if let Err(error) = store.let_go(&model).await {
+                let let_go = if keep { store.let_go(&model).await } else { store.remove(&model).await };
+                if let Err(error) = let_go {
                     tracing::warn!(%model, error = error.text, "files of an unloaded model are as they were");
                 }
                 let _ = core.send(Message::Unloaded(model.clone(), attempt)).await;

@@ -12,7 +12,11 @@ mod sizes;
 mod waiters;
 mod watchers;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use modelring_placement::{
     id::{ModelId, WatcherId},
@@ -48,6 +52,15 @@ const TICK: Duration = Duration::from_millis(5);
 /// Time between two looks whether a leaving agent may end.
 const LEAVING: Duration = Duration::from_millis(200);
 
+/// Models whose files are removed when they are unloaded.
+#[derive(Debug, Default)]
+struct Unkept {
+    /// In no table, as control said last.
+    gone: HashSet<ModelId>,
+    /// The server would not have them: they are pulled anew before it is tried again.
+    refused: HashSet<ModelId>,
+}
+
 /// The task.
 pub(crate) struct Core {
     pod: Pod,
@@ -63,6 +76,8 @@ pub(crate) struct Core {
     files: HashMap<ModelId, (Attempt, Files, Pin)>,
     /// Files that the server has, or is about to get.
     pins: HashMap<ModelId, (Attempt, Pin)>,
+    /// Models whose files are not worth keeping: in no table, or refused by the server.
+    unkept: Unkept,
     sizes: Sizes,
     ledger: LedgerNews,
     ticked: Time,
@@ -96,6 +111,7 @@ impl Core {
             pulls: HashMap::new(),
             files: HashMap::new(),
             pins: HashMap::new(),
+            unkept: Unkept::default(),
             sizes: Sizes::default(),
             ledger: LedgerNews::default(),
             ticked: Time::ZERO,
@@ -176,7 +192,12 @@ impl Core {
                 }
             }
             Message::Missing { model, boot, seq, asked: true } => self.decide(Event::Missing { model, boot, seq }),
-            Message::Heard(event) => self.decide(event),
+            Message::Heard(event) => {
+                if let Event::Hints(hints) = &event {
+                    self.unkept.gone = hints.gone.iter().cloned().collect();
+                }
+                self.decide(event);
+            }
             Message::Up(life, session) => self.up(life, session),
             Message::Down(life) => self.down(life),
             Message::Sized(model, model_type, attempt, sized) => {
@@ -202,8 +223,10 @@ impl Core {
                 }
             }
             Message::Loaded { model, model_type, on_disk, attempt, loaded } => {
-                if let Ok(LoadedModel { bytes: Some(bytes), .. }) = &loaded {
-                    self.sizes.learn(&model_type, on_disk, *bytes);
+                match &loaded {
+                    Ok(LoadedModel { bytes: Some(bytes), .. }) => self.sizes.learn(&model_type, on_disk, *bytes),
+                    Err(error) if !error.passing => drop(self.unkept.refused.insert(model.clone())),
+                    _ => {}
                 }
                 self.decide(Event::Loaded(model, attempt, loaded));
             }
@@ -260,8 +283,9 @@ impl Core {
             }
             Action::Unload(model, attempt) => {
                 // Without a server nothing is loaded, and the pod knows or is about to hear.
+                let keep = !self.unkept.refused.remove(&model) && !self.unkept.gone.contains(&model);
                 if let Some(session) = self.session() {
-                    self.jobs.unload(session, model, attempt);
+                    self.jobs.unload(session, model, attempt, keep);
                 }
             }
             Action::Emit(change) => {

@@ -76,6 +76,13 @@ async fn a_path_is_one_object_or_a_folder_and_files_lie_where_modelmesh_put_them
         ]
     );
     assert_eq!(stage.unfinished(), 0);
+    assert!(stage.link.asked().iter().all(|asked| asked.path.starts_with("/models")), "the bucket is in the path");
+
+    let entry = stage.s3.entry_by(stage.link.addr, "elsewhere");
+    stage.fixture.write("storage-config/s3", &entry);
+    let key = r#"{"storage_key":"s3","storage_params":{"bucket":"models"}}"#.to_owned();
+    stage.started.ensure(ModelRef { key, ..at("parameter", "dir/file1") }).await.loaded();
+    assert_eq!(names(&stage.files("parameter")), ["file1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,6 +44,8 @@ async fn what_is_denied_or_missing_is_named_with_the_remedy_and_remembered() {
         let (found, text) = ended.failed();
         assert_eq!(found, code as u32, "{text}");
         assert!(text.starts_with("Failed to pull model from storage due to error: "), "{text}");
+        let denied = path == "m";
+        assert_eq!(text.contains("error: unable to list objects in bucket '"), denied, "{text}");
         for part in parts.into_iter().chain([host.as_str()]).filter(|part| *part != host || path != "hostile") {
             assert!(text.contains(part), "{part}: {text}");
         }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use modelring_agent::Config;
-use modelring_proto::v1::{copy_state::State, load_event::Event, refused::Reason};
+use modelring_proto::v1::{
+    Hints, Role, agent_event, copy_state::State, load_event::Event, refused::Reason, watcher_message::Message,
+};
+use tonic::Status;
 
 use super::*;
 use crate::{faulty_link::Fault, scripted::eventually};
@@ -127,4 +130,23 @@ async fn files_that_are_not_as_they_were_pulled_are_pulled_again() {
     stage.started.ensure(at("a", "a/model.bin")).await.loaded();
     assert_eq!(stage.pulls("a"), 2);
     assert_eq!(stage.files("a")["model.bin"], noise(3 << 20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_a_model_that_left_the_table_or_that_the_server_would_not_have_are_not_kept() {
+    let stage = one_at_a_time(None).await;
+    stage.started.ensure(at("a", "a/model.bin")).await.loaded();
+    let mut control = stage.started.watch_as(Role::Control, "control-1").await;
+    control.say(Message::Hints(Hints { epoch: 1, gone: vec![model("a").id], ..Default::default() })).await;
+    control.ping(1).await;
+    control.until("pong", |_, event| matches!(event, agent_event::Event::Pong(_)).then_some(())).await;
+    stage.started.ensure(at("b", "b/model.bin")).await.loaded();
+    assert!(!stage.is_on_disk("a"));
+
+    let bad = Status::invalid_argument("this is no model");
+    stage.server.change(|script| drop(script.load_errors.insert(model("c").id, bad)));
+    assert!(stage.started.ensure(at("c", "c/model.bin")).await.failed().1.contains("this is no model"));
+    eventually("the removal", || !stage.is_on_disk("c")).await;
+    stage.started.ensure(at("b", "b/model.bin")).await.loaded();
+    assert_eq!((stage.pulls("b"), stage.pulls("c")), (1, 1));
 }
