@@ -42,3 +42,16 @@ pub(crate) fn server(status: &Status) -> LoadError {
     );
     LoadError { code: status.code() as u32, text: status.message().to_owned(), passing: passes }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_named_and_told_apart_from_a_bad_model() {
+        let full = io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
+        let error = file("write", Path::new("/models/m/big.bin"), &full);
+        assert_eq!((error.code, error.passing), (Code::ResourceExhausted as u32, true));
+        assert!(error.text.starts_with("cannot write '/models/m/big.bin': No space left on device"), "{}", error.text);
+    }
+}
