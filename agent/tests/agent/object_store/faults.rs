@@ -121,7 +121,12 @@ async fn an_object_that_changes_under_way_is_not_mixed_from_two() {
     let ended = tokio::time::timeout(Duration::from_secs(60), Ended::of(call)).await.unwrap();
     let (code, text) = ended.failed();
     assert_eq!(code, Code::Aborted as u32, "{text}");
-    assert!(text.contains("unable to download objects in bucket 'models': object 'big.bin': it was changed while it was pulled"), "{text}");
+    assert!(
+        text.contains(
+            "unable to download objects in bucket 'models': object 'big.bin': it was changed while it was pulled"
+        ),
+        "{text}"
+    );
     assert!(stage.files("big").is_empty());
 }
 
