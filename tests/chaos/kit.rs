@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use harness::{
-    Fleet, FleetSetup, Folder, Rest,
+    FaultyLink, Fleet, FleetSetup, Folder, Rest, S3,
     fleet::{Call, Connection, SOON, call, failures, model},
 };
 
@@ -22,6 +22,61 @@ pub(crate) async fn fleet(models: usize, setup: FleetSetup) -> (Folder, Fleet) {
     (0..models).for_each(|number| folder.add_numbered(number));
     let fleet = Fleet::start(&folder, setup).await;
     (folder, fleet)
+}
+
+/// An S3 server behind a link that notes every request, and a folder of these numbered models, whose files of about
+/// `bytes` bytes lie in its bucket.
+pub(crate) struct Store {
+    pub(crate) s3: S3,
+    pub(crate) link: FaultyLink,
+    pub(crate) folder: Folder,
+}
+
+impl Store {
+    pub(crate) fn new(models: impl IntoIterator<Item = usize>, bytes: usize) -> Self {
+        let s3 = S3::start();
+        s3.make_bucket(BUCKET);
+        let link = FaultyLink::to(s3.addr);
+        let folder = Folder::empty();
+        folder.set_storage(&s3.entry_by(link.addr, BUCKET));
+        let objects: Vec<_> = models.into_iter().map(|number| (key(number), padded(number, bytes))).collect();
+        s3.put_all(BUCKET, objects.iter().map(|(key, bytes)| (key.clone(), bytes.as_slice())));
+        Self { s3, link, folder }
+    }
+
+    /// Writes the InferenceService of a numbered model.
+    pub(crate) fn add(&self, number: usize) {
+        self.folder.add_isvc(&model(number), &key(number));
+    }
+
+    /// Puts the object of a numbered model.
+    pub(crate) fn put(&self, number: usize) {
+        self.s3.put(BUCKET, &key(number), &padded(number, 0));
+    }
+}
+
+/// Bucket of the models.
+pub(crate) const BUCKET: &str = "models";
+
+/// Where a numbered model lies in the bucket.
+pub(crate) fn key(number: usize) -> String {
+    format!("affine/{}.onnx", model(number))
+}
+
+/// A numbered model of about this size: what is behind it is a long description (field 6 of an ONNX model).
+fn padded(number: usize, bytes: usize) -> Vec<u8> {
+    let mut model = Folder::affine(number as f32 + 1.0);
+    if bytes > 0 {
+        model.push(6 << 3 | 2);
+        let mut length = bytes;
+        while length >= 128 {
+            model.push((length % 128) as u8 | 128);
+            length /= 128;
+        }
+        model.push(length as u8);
+        model.extend(std::iter::repeat_n(b'-', bytes));
+    }
+    model
 }
 
 /// Calls each of these models once over one connection, and all of them must answer.

@@ -4,6 +4,7 @@
 
 mod cold;
 mod control_away;
+mod failures;
 mod freezes;
 mod kills;
 mod kit;

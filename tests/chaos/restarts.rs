@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use harness::{
-    FleetSetup,
+    Fleet, FleetSetup,
     fleet::{Connection, Pattern, SOON, Steady, failures, until},
     wall,
 };
 
-use crate::kit::{DEADLINE, call_each, fleet, soak};
+use crate::kit::{DEADLINE, Store, call_each, fleet, soak};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_starts() {
@@ -29,11 +29,15 @@ async fn a_proxy_starts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_starts() {
     const MODELS: usize = 6;
-    let (_folder, mut fleet) = fleet(MODELS, FleetSetup { instances: 1, ..FleetSetup::default() }).await;
+    let store = Store::new(0..MODELS, 100_000);
+    (0..MODELS).for_each(|number| store.add(number));
+    let mut fleet = Fleet::start(&store.folder, FleetSetup { instances: 1, ..FleetSetup::default() }).await;
     let observer = fleet.observe();
     let connection = Connection::new(fleet.grpc(), 0);
     call_each(&connection, 0..MODELS).await;
     until("all models are ready", SOON, || fleet.loads("") == MODELS).await;
+    let pulls = store.link.ranges().len();
+    assert!(pulls >= MODELS, "each model was pulled");
     let steady = Steady::start(Pattern {
         proxies: fleet.grpc(),
         connections: 2,
@@ -55,6 +59,7 @@ async fn an_agent_starts() {
     assert_eq!(failures(&steady.stop().await), [].into());
     assert_eq!(fleet.strays(), 0, "no call reached a server that had not the model");
     assert_eq!(journal().loads(""), 2 * MODELS, "each was loaded once more");
+    assert_eq!(store.link.ranges().len(), pulls, "and was not pulled again: its files are on disk");
     fleet.assert_spans();
     observer.assert_ledger();
 }

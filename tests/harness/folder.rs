@@ -90,6 +90,13 @@ impl Folder {
         self.write(&format!("models/{path}"), Self::affine(number));
     }
 
+    /// Writes the Secret `storage-config` with this entry for the key that the InferenceServices here name.
+    pub fn set_storage(&self, entry: &str) {
+        let secret =
+            "apiVersion: v1\nkind: Secret\nmetadata:\n  name: storage-config\nstringData:\n  localMinIO: |\n    ";
+        self.write("storage-config.yaml", format!("{secret}{entry}\n"));
+    }
+
     /// The bytes of a model that answers x W + (number, -number).
     #[must_use]
     pub fn affine(number: f32) -> Vec<u8> {

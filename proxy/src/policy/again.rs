@@ -101,6 +101,8 @@ impl Mesh {
                 self.elsewhere(&call, &copy, now, attempt, Some(DENIAL))
             }
             Verdict::Denied => Decision::Answer(final_answer(attempt, Spent::Tries)),
+            // Nobody was reached, and what is gone is not asked again: the call waits for a copy as one that has just come.
+            Verdict::DidNotRun if attempt.cause == Cause::Connect && !copy.is_usable(now) => self.place(call, now),
             Verdict::DidNotRun => self.elsewhere(&call, &copy, now, attempt, Some(UNREACHED)),
             Verdict::Elsewhere => {
                 call.exhausted |= attempt.code == Some(RESOURCE_EXHAUSTED);
