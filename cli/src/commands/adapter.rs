@@ -16,7 +16,6 @@ pub(crate) enum Kind {
 
 /// Settings that a built-in model server needs and a custom one tells by itself.
 #[derive(Debug, clap::Args)]
-#[group(skip)]
 #[command(next_help_heading = "Adapter of a built-in model server (not custom)")]
 pub(crate) struct Adapter {
     /// Port on localhost where the model server is managed and serves inference
