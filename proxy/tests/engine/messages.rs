@@ -58,6 +58,89 @@ fn chunks(wire: &Bytes, sizes: &[usize]) -> Vec<Bytes> {
     chunks
 }
 
+/// The same by a plain reading of a message that is there as a whole; `None` = no message with such a field.
+fn read_plainly(mut message: &[u8], path: &[u32]) -> Option<Option<Vec<u8>>> {
+    let varint = |bytes: &mut &[u8]| -> Option<u64> {
+        let mut value = 0;
+        for at in 0..10 {
+            let (byte, rest) = bytes.split_first()?;
+            *bytes = rest;
+            if at == 9 && *byte > 1 {
+                return None;
+            }
+            value |= u64::from(byte & 0x7f) << (7 * at);
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    };
+    while !message.is_empty() {
+        let tag = varint(&mut message)?;
+        let (number, wire) = (tag >> 3, tag & 7);
+        let is_it = number == u64::from(path[0]);
+        if number == 0 || number > 0x1fff_ffff || is_it && wire != 2 {
+            return None;
+        }
+        let length = match wire {
+            0 => {
+                varint(&mut message)?;
+                0
+            }
+            1 => 8,
+            2 => varint(&mut message)?,
+            5 => 4,
+            _ => return None,
+        };
+        let (field, rest) = message.split_at_checked(usize::try_from(length).ok()?)?;
+        match path {
+            [_] if is_it => return Some(Some(field.to_vec())),
+            [_, rest @ ..] if is_it => return read_plainly(field, rest),
+            _ => message = rest,
+        }
+    }
+    Some(None)
+}
+
+/// Fields of any kind, some of them messages again.
+fn fields(depth: u32) -> BoxedStrategy<Vec<u8>> {
+    let number = 1u8..5;
+    let field = (number, 0u8..4, prop::collection::vec(any::<u8>(), 0..12));
+    let plain = field.prop_map(|(number, kind, bytes)| match kind {
+        0 => vec![number << 3, bytes.first().copied().unwrap_or(0) & 0x7f],
+        1 => [vec![number << 3 | 1], vec![7; 8]].concat(),
+        2 => [vec![number << 3 | 5], vec![7; 4]].concat(),
+        _ => [vec![number << 3 | 2, bytes.len() as u8], bytes].concat(),
+    });
+    if depth == 0 {
+        return prop::collection::vec(plain, 0..4).prop_map(|fields| fields.concat()).boxed();
+    }
+    let nested = (1u8..5, fields(depth - 1)).prop_map(|(number, inner)| {
+        let mut bytes = vec![number << 3 | 2];
+        prost::encoding::encode_varint(inner.len() as u64, &mut bytes);
+        [bytes, inner].concat()
+    });
+    prop::collection::vec(prop_oneof![plain, nested], 0..4).prop_map(|fields| fields.concat()).boxed()
+}
+
+prop_compose! {
+    /// A message, perhaps damaged: a byte changed, or its end cut off.
+    fn a_message()(
+        message in fields(3), damage in 0u8..4, at in any::<prop::sample::Index>(), byte in any::<u8>(),
+    ) -> Vec<u8> {
+        let mut message = message;
+        if !message.is_empty() {
+            let at = at.index(message.len());
+            match damage {
+                0 => message[at] = byte,
+                1 => message.truncate(at),
+                _ => {}
+            }
+        }
+        message
+    }
+}
+
 prop_compose! {
     fn a_request()(
         model_name in "[a-zé]{0,12}", model_version in "[0-9]{0,3}", id in ".{0,40}",
@@ -101,6 +184,19 @@ proptest! {
         let wire = if framing { framed(0, &bytes) } else { Bytes::from(bytes) };
         let whole = walk(&path, [wire.clone()]);
         prop_assert_eq!(walk(&path, chunks(&wire, &sizes)), whole);
+    }
+
+    #[test]
+    fn the_walker_finds_what_a_plain_reading_finds(
+        message in a_message(), path in prop::collection::vec(1u32..5, 1..4), sizes in prop::collection::vec(1usize..9, 1..5),
+    ) {
+        let walked = match walk(&path, chunks(&framed(0, &message), &sizes)) {
+            Look::Name(name) => Some(Some(name)),
+            Look::Absent => Some(None),
+            Look::Malformed(_) => None,
+            look => panic!("{look:?} of a small message"),
+        };
+        prop_assert_eq!(walked, read_plainly(&message, &path));
     }
 
     #[test]

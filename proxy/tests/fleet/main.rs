@@ -12,6 +12,7 @@ mod raw;
 mod rig;
 mod safe;
 mod scripted;
+mod services;
 mod view;
 mod whole;
 mod world;

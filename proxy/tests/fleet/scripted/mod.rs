@@ -1,6 +1,7 @@
 //! Control, agents and a model server that do what a test says and nothing else, over real gRPC on loopback.
 
 mod agent;
+mod any;
 mod control;
 mod server;
 mod wild;
@@ -12,6 +13,7 @@ use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_stream::wrappers::TcpListenerStream;
 
 pub(crate) use agent::ScriptedAgent;
+pub(crate) use any::AnyService;
 pub(crate) use control::ScriptedControl;
 pub(crate) use server::KServe;
 pub(crate) use wild::{Does, INTERNAL_ERROR, REFUSED_STREAM, Wild};
