@@ -90,6 +90,8 @@ impl Runtime {
         let heart = health.pulse.heart("server");
         let server = Server::builder()
             .max_concurrent_streams(STREAMS)
+            // A proxy passes on the cancels of many callers at once; the default takes 20 of them for an attack.
+            .http2_max_pending_accept_reset_streams(Some(STREAMS as usize))
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .add_service(inference)

@@ -96,12 +96,14 @@ impl<'a, P: Policy, C: Client> Drive<'a, P, C> {
         Self { engine, head, name: None, client, request: Request::default(), held, alarm: None, story }
     }
 
-    /// Takes the call to its end.
-    pub(super) async fn run(mut self, name: Name) {
+    /// Takes the call to its end; whether that was not its caller's going away.
+    pub(super) async fn run(mut self, name: Name) -> bool {
         let end = match self.way(name).await {
             Ok(end) | Err(end) => end,
         };
+        let ended = !matches!(end, End::Gone);
         self.finish(end);
+        ended
     }
 
     /// Ends the call before it has begun.

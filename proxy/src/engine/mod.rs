@@ -29,7 +29,7 @@ pub mod tail;
 pub mod target;
 mod upstream;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
@@ -46,6 +46,9 @@ use self::{
     upstream::Pool,
 };
 use crate::clock::Clock;
+
+/// A caller that goes so shortly before its deadline goes because of it.
+const AT_DEADLINE: Duration = Duration::from_millis(100);
 
 /// The engine of one thread.
 pub struct Engine<P: Policy> {
@@ -67,8 +70,9 @@ impl<P: Policy> Engine<P> {
         Self { policy, services, pool: Pool::default(), budget, clock, max_message }
     }
 
-    /// Takes a gRPC call from the wire to its end.
-    pub async fn relay(&self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+    /// Takes a gRPC call from the wire to its end. Whether it ended by itself, rather than given up by its caller before its
+    /// deadline.
+    pub async fn relay(&self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) -> bool {
         let (parts, body) = request.into_parts();
         let mut client = Wire::new(body, respond);
         let arrived = self.clock.now();
@@ -81,8 +85,11 @@ impl<P: Policy> Engine<P> {
             &mut client,
         );
         match patience {
-            Ok(_) => drive.run(Name::InMessage).await,
-            Err(answer) => drive.refuse(answer),
+            Ok(_) => drive.run(Name::InMessage).await || self.clock.until(deadline) < AT_DEADLINE,
+            Err(answer) => {
+                drive.refuse(answer);
+                true
+            }
         }
     }
 

@@ -21,6 +21,7 @@ use tokio::{
 };
 
 use super::{
+    calm::Calm,
     http::{Body, HttpRequest, HttpResponse},
     sniff::Reread,
     thread::{Context, Counted},
@@ -40,6 +41,8 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1 << 30;
 /// Bytes of an answer that may wait in a stream for the socket.
 const SEND_BUFFER: usize = 256 * 1024;
+/// Errors of a client that cost a stream, most; those of ordinary clients are counted on one hand.
+const ERRORS: usize = 500;
 /// How long the first frames may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the next piece of a body may take.
@@ -59,6 +62,8 @@ pub(super) async fn serve<P: Policy>(io: Reread, peer: Option<IpAddr>, context: 
         // Ordinary clients cancel many calls at once; the defaults take that for an attack.
         .max_pending_accept_reset_streams(1000)
         .max_concurrent_reset_streams(1000)
+        // Resets that a client makes us send by its errors (CVE-2025-8671).
+        .max_local_error_reset_streams(Some(ERRORS))
         // Messages in tiny frames are slow, not forbidden.
         .data_frame_budget(1 << 30);
     match timeout(PATIENCE, builder.handshake(io)).await {
@@ -75,12 +80,13 @@ async fn accept<P: Policy>(mut connection: Connection<Reread, Bytes>, peer: Opti
     let mut old = pin!(sleep(age));
     let mut idle = pin!(sleep(IDLE));
     let mut draining = pin!(context.draining());
-    let mut leaving = false;
+    let calm = Calm::new();
+    let (mut leaving, mut warned) = (false, false);
     loop {
         tokio::select! {
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    let on = (streams.clone(), context.count_stream());
+                    let on = (streams.clone(), context.count_stream(), calm.clone());
                     tokio::task::spawn_local(stream(request, respond, peer, context.clone(), on));
                     idle.as_mut().reset(Instant::now() + IDLE);
                     continue;
@@ -92,6 +98,12 @@ async fn accept<P: Policy>(mut connection: Connection<Reread, Bytes>, peer: Opti
                 idle.as_mut().reset(Instant::now() + IDLE);
                 continue;
             },
+            () = calm.spent(), if !warned => {
+                tracing::warn!(?peer, "a client goes on giving up calls that it has begun: its connection is closed");
+                (leaving, warned) = (true, true);
+                connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+                continue;
+            }
             () = &mut old, if !leaving => {}
             () = &mut draining, if !leaving => {}
         }
@@ -106,12 +118,15 @@ async fn stream<P: Policy>(
     respond: SendResponse<Bytes>,
     peer: Option<IpAddr>,
     context: Rc<Context<P>>,
-    _on: (Rc<()>, Counted),
+    (_stream, _counted, calm): (Rc<()>, Counted, Calm),
 ) {
-    if request.method() == Method::POST && is_grpc(request.headers()) {
-        context.engine.relay(request, respond).await;
+    let is_answered = if request.method() == Method::POST && is_grpc(request.headers()) {
+        context.engine.relay(request, respond).await
     } else {
-        rest(request, respond, peer, &context).await;
+        rest(request, respond, peer, &context).await
+    };
+    if !is_answered {
+        calm.given_up();
     }
 }
 
@@ -121,25 +136,27 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
+/// Whether the request was answered, rather than given up by its caller.
 async fn rest<P: Policy>(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     peer: Option<IpAddr>,
     context: &Context<P>,
-) {
+) -> bool {
     let (parts, stream) = request.into_parts();
     let is_head = parts.method == Method::HEAD;
     let (feed, body) = Body::new(context.engine.budget().clone());
     let request = HttpRequest { method: parts.method, uri: parts.uri, headers: parts.headers, peer, body };
     let response = tokio::select! {
         response = context.http.handle(request, &context.engine) => response,
-        () = upload(stream, feed) => return,
-        _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
+        () = upload(stream, feed) => return true,
+        _ = poll_fn(|cx| respond.poll_reset(cx)) => return false,
     };
     // The caller may have gone.
     if let Err(error) = answer(respond, response, is_head).await {
         tracing::debug!(%error, "a response did not reach its caller");
     }
+    true
 }
 
 /// Feeds the body, piece by piece as it is read. Never ends: the end of the call is another's to see.

@@ -10,8 +10,10 @@
 //! | `thread` | one thread: its engine, its connections, its end |
 //! | `sniff` | tells HTTP/2 from HTTP/1.1 |
 //! | `http2`, `pingora` | the two versions |
+//! | `calm` | a budget for calls that are begun and given up |
 //! | [`http`] | the boundary to REST |
 
+mod calm;
 pub mod http;
 mod http2;
 mod listen;

@@ -3,9 +3,19 @@
 use std::{cell::Cell, net::IpAddr, rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Response};
-use pingora_core::protocols::{Stream, http::ServerSession, l4::stream::Stream as Socket};
-use tokio::{net::TcpStream, sync::mpsc, time::timeout};
+use http::{
+    Method, Response, Version,
+    header::{HOST, TRANSFER_ENCODING},
+};
+use pingora_core::{
+    Error, ErrorType,
+    protocols::{Stream, http::ServerSession, l4::stream::Stream as Socket},
+};
+use tokio::{
+    net::TcpStream,
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 
 use super::{
     http::{Body, HttpRequest, HttpResponse},
@@ -25,6 +35,9 @@ const IDLE: Duration = Duration::from_secs(600);
 const STALLED: Duration = Duration::from_secs(60);
 /// How long, and for how many bytes, a body is still taken that was answered before it was whole.
 const LINGER: (Duration, usize) = (Duration::from_secs(2), 64 << 20);
+
+/// How long the answer is still made for a caller that has sent all and closed its half: whether it reads on, nobody knows.
+const HALF_CLOSED: Duration = Duration::from_secs(2);
 
 /// Serves a connection to its end; `read` was read from it already.
 pub(super) async fn serve<P: Policy>(socket: TcpStream, read: &[u8], peer: Option<IpAddr>, context: Rc<Context<P>>) {
@@ -49,7 +62,10 @@ pub(super) async fn serve<P: Policy>(socket: TcpStream, read: &[u8], peer: Optio
         match begun {
             Ok(Ok(true)) => {}
             Ok(Ok(false)) | Err(_) => return,
-            Ok(Err(error)) => return refuse(session, &error).await,
+            Ok(Err(error)) => return malformed(session, &error).await,
+        }
+        if let Err(answer) = strict(&session) {
+            return refuse(session, answer).await;
         }
         let Some(next) = exchange(session, peer, &context).await else { return };
         (stream, early) = next;
@@ -120,7 +136,42 @@ async fn upload(
         return std::future::pending().await;
     }
     // Ends with an error when the caller goes, and never otherwise.
-    while session.read_body_or_idle(true).await.is_ok() {}
+    let gone = loop {
+        if let Err(error) = session.read_body_or_idle(true).await {
+            break error;
+        }
+    };
+    if *gone.etype() == ErrorType::ConnectionClosed {
+        sleep(HALF_CLOSED).await;
+    }
+}
+
+/// What no two servers on the way of a request may read in two ways, Pingora forgives: that is refused here.
+fn strict(session: &ServerSession) -> Result<(), Answer> {
+    let head = session.req_header();
+    let bad = |text: &str| Err(Answer::new(Reason::BR, text));
+    let ServerSession::H1(raw) = session else { return Ok(()) };
+    let raw = raw.get_headers_raw_bytes();
+    let mut before = b' ';
+    if raw.iter().any(|byte| std::mem::replace(&mut before, *byte) != b'\r' && *byte == b'\n') {
+        return bad("a line of the request's head does not end with CR LF");
+    }
+    if head.version == Version::HTTP_11 && !head.headers.contains_key(HOST) {
+        return bad("the request has no Host header");
+    }
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => return Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {}
+        _ => return Err(Answer::new(Reason::MN, "no Transfer-Encoding but `chunked` is offered")),
+    }
+    // Where there is a Transfer-Encoding, Pingora has taken Content-Length away.
+    let name = b"content-length:";
+    let is_length = |line: &[u8]| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    match raw.split(|byte| *byte == b'\n').any(is_length) {
+        true => bad("the request has both Content-Length and Transfer-Encoding"),
+        false => Ok(()),
+    }
 }
 
 async fn answer(session: &mut ServerSession, mut response: HttpResponse, is_head: bool) -> pingora_core::Result<()> {
@@ -146,13 +197,18 @@ async fn linger(session: &mut ServerSession) {
     let _ = timeout(length, rest).await;
 }
 
-async fn refuse(mut session: ServerSession, error: &pingora_core::Error) {
+async fn malformed(session: ServerSession, error: &Error) {
     tracing::debug!(%error, "a request could not be read");
     let answer = if error.to_string().contains("larger than") {
         Answer { http: 431, ..Answer::new(Reason::TL, "the request's headers are too large") }
     } else {
         Answer::new(Reason::BR, "the request's head is malformed")
     };
+    refuse(session, answer).await;
+}
+
+/// Where the next request would begin, nobody can say: the connection ends.
+async fn refuse(mut session: ServerSession, answer: Answer) {
     session.set_keepalive(None);
     // The caller may have gone.
     let _ = self::answer(&mut session, answer.into(), false).await;

@@ -1,6 +1,8 @@
 //! The way of the bytes, over real sockets: real clients, the proxy, a real KServe v2 server.
 
+mod abuse;
 mod hold;
+mod http1;
 mod messages;
 mod names;
 mod ports;
