@@ -98,8 +98,10 @@ impl<'a, P: Policy, C: Client> Drive<'a, P, C> {
 
     /// Takes the call to its end; whether that was not its caller's going away.
     pub(super) async fn run(mut self, name: Name) -> bool {
-        let end = match self.way(name).await {
-            Ok(end) | Err(end) => end,
+        let engine = self.engine;
+        let end = match engine.over.before(self.way(name)).await {
+            Some(Ok(end) | Err(end)) => end,
+            None => End::Answer(Answer::new(Reason::SD, "the proxy is shutting down and the call's time is over")),
         };
         let ended = !matches!(end, End::Gone);
         self.finish(end);

@@ -8,6 +8,7 @@
 //! | `request`, `client` | what the caller sent; the caller's end, on the wire or inside |
 //! | `forward`, `failure`, `headers` | one attempt: both directions at once; what its failure means; header rules |
 //! | `upstream` | connections to model servers |
+//! | `over` | the end of all calls |
 //! | [`call`], `local` | calls from inside; services inside |
 //! | [`budget`] | bytes held for others |
 
@@ -22,6 +23,7 @@ mod headers;
 mod inflate;
 mod local;
 pub mod name;
+mod over;
 pub mod pieces;
 pub mod policy;
 mod request;
@@ -42,6 +44,7 @@ use self::{
     call::{Call, CallAnswer, Caller, Inside, Local},
     client::Wire,
     drive::{Drive, Name},
+    over::Over,
     policy::{Head, Policy},
     upstream::Pool,
 };
@@ -55,6 +58,7 @@ pub struct Engine<P: Policy> {
     policy: Arc<P>,
     services: Routes,
     pool: Pool,
+    over: Over,
     budget: Arc<Budget>,
     clock: Clock,
     max_message: usize,
@@ -67,7 +71,7 @@ impl<P: Policy> Engine<P> {
     /// what a compressed message may become.
     #[must_use]
     pub fn new(policy: Arc<P>, services: Routes, budget: Arc<Budget>, clock: Clock, max_message: usize) -> Self {
-        Self { policy, services, pool: Pool::default(), budget, clock, max_message }
+        Self { policy, services, pool: Pool::default(), over: Over::default(), budget, clock, max_message }
     }
 
     /// Takes a gRPC call from the wire to its end. Whether it ended by itself, rather than given up by its caller before its
@@ -91,6 +95,11 @@ impl<P: Policy> Engine<P> {
                 true
             }
         }
+    }
+
+    /// Ends all calls, those that come too: they are answered `SD`.
+    pub fn end(&self) {
+        self.over.end();
     }
 
     /// Closes connections that were not used for long; to be called once a minute.

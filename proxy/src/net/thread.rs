@@ -15,7 +15,7 @@ use tokio::{
     net::TcpStream,
     sync::{mpsc, oneshot, watch},
     task::LocalSet,
-    time::{MissedTickBehavior, interval, timeout_at},
+    time::{MissedTickBehavior, interval, timeout, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 
@@ -27,6 +27,8 @@ use modelring_process::probes::{BEAT, Heart};
 const WAITING: usize = 1024;
 /// How long a client may leave bytes unread in its kernel.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+/// How long the last answers may take to go out.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How often unused connections to model servers are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -133,7 +135,11 @@ async fn run<P: Policy>(context: Rc<Context<P>>, mut arriving: mpsc::Receiver<st
     if let Some(until) = until
         && timeout_at(until, connections.wait()).await.is_err()
     {
-        tracing::warn!(connections = connections.len(), "the grace is over: cutting off what is left");
+        tracing::warn!(connections = connections.len(), "the grace is over: calls that are still on are ended");
+        context.engine.end();
+        if timeout(FAREWELL, connections.wait()).await.is_err() {
+            tracing::warn!(connections = connections.len(), "cutting off what is left");
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The way of the bytes, over real sockets: real clients, the proxy, a real KServe v2 server.
 
 mod abuse;
+mod ending;
 mod hold;
 mod http1;
 mod messages;

@@ -71,6 +71,17 @@ impl Upstream {
         self.seen.names.lock().clone()
     }
 
+    /// Connections that are established, as the kernel counts them.
+    pub(crate) fn connections(&self) -> usize {
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel tells");
+        let port = format!(":{:04X}", self.address.port());
+        let of_server = |line: &&str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            fields.get(1).is_some_and(|local| local.ends_with(&port)) && fields.get(3) == Some(&"01")
+        };
+        table.lines().filter(of_server).count()
+    }
+
     pub(crate) fn calls(&self) -> usize {
         self.seen.calls.load(Ordering::SeqCst)
     }

@@ -61,3 +61,26 @@ async fn a_revoked_attempt_is_reset_and_its_caller_may_come_again() {
     assert_eq!(proxy.policy.leases(), 0);
     proxy.stop().await;
 }
+
+#[tokio::test]
+async fn an_instance_that_left_gets_no_new_call_and_its_connection_closes_after_the_last() {
+    let upstream = Upstream::start().await;
+    let target = target("one", upstream.address);
+    let proxy = Proxy::of([("echo", vec![target.clone()])]).await;
+    let mut client = proxy.client().await;
+    let (feed, messages) = tokio::sync::mpsc::channel(4);
+    feed.send(infer("echo", "", "one")).await.expect("is taken");
+    let answers = client.clone().model_stream_infer(tokio_stream::wrappers::ReceiverStream::new(messages)).await;
+    let mut answers = answers.expect("begins").into_inner();
+    answers.message().await.expect("comes").expect("is one");
+    target.gone.cancel();
+    let status = client.model_infer(infer("echo", "", "")).await.expect_err("is not sent");
+    assert_eq!(status.metadata().get("modelring-reason").expect("is set"), "UC");
+    feed.send(infer("echo", "", "two")).await.expect("is taken");
+    answers.message().await.expect("comes").expect("the call that was on goes on");
+    assert_eq!(upstream.connections(), 1);
+    drop(feed);
+    assert!(answers.message().await.expect("ends well").is_none());
+    eventually("the connection closes", || upstream.connections() == 0).await;
+    proxy.stop().await;
+}
