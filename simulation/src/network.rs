@@ -45,6 +45,8 @@ pub struct Conn {
     pub ends: [Node; 2],
     starts: [u64; 2],
     open: [bool; 2],
+    /// Whether the dialler knows that it stands.
+    stands: bool,
     /// When the last message to each end arrives.
     last: [Nanos; 2],
 }
@@ -152,7 +154,7 @@ impl Network {
     }
 
     fn between(&self, a: Node, b: Node) -> Vec<ConnId> {
-        let joins = |conn: &Conn| conn.ends == [a, b] || conn.ends == [b, a];
+        let joins = |conn: &Conn| conn.stands && (conn.ends == [a, b] || conn.ends == [b, a]);
         self.conns.iter().filter(|(_, conn)| joins(conn)).map(|(id, _)| *id).collect()
     }
 }
@@ -177,7 +179,11 @@ impl World {
 
     /// A stream on a transport that stands: it is there at once.
     pub fn open(&mut self, from: Node, to: Node, kind: Kind) -> ConnId {
-        self.new_conn(from, to, kind)
+        let conn = self.new_conn(from, to, kind);
+        if let Some(of) = self.network.conns.get_mut(&conn) {
+            of.stands = true;
+        }
+        conn
     }
 
     /// Writes a message at an end; nothing where that end is closed.
@@ -296,7 +302,7 @@ impl World {
         let conn = self.network.dialled;
         let starts = [self.process(from).start, self.process(to).start];
         let last = [self.now; 2];
-        self.network.conns.insert(conn, Conn { kind, ends: [from, to], starts, open: [true; 2], last });
+        self.network.conns.insert(conn, Conn { kind, ends: [from, to], starts, open: [true; 2], stands: false, last });
         conn
     }
 
@@ -314,7 +320,8 @@ impl World {
     }
 
     fn dialled(&mut self, conn: ConnId, how: Dialled) {
-        let Some(of) = self.network.conns.get(&conn) else { return };
+        let Some(of) = self.network.conns.get_mut(&conn) else { return };
+        of.stands = true;
         let (from, kind) = (of.ends[0], of.kind);
         if how != Dialled::Connected {
             self.network.conns.remove(&conn);

@@ -247,7 +247,7 @@ fn probed(world: &mut World, proxy: usize, name: &str) -> Result<Option<Outcome>
             return Err(broken.to_owned());
         }
         let outcome = world.outcome(call).cloned();
-        let passes = matches!(&outcome, Some(Outcome::Reason("LF", text)) if text.contains("storage is away"));
+        let passes = matches!(&outcome, Some(Outcome::Reason("LF", text)) if text.contains("storage is away") || text.contains("were reserved"));
         if !passes || world.now > end {
             return Ok(outcome);
         }

@@ -132,8 +132,9 @@ impl Copy {
 
     /// Lets a call in. `in_line`: it has waited for its turn; others do not overtake those who wait.
     pub fn enter(self: &Arc<Self>, now: Time, in_line: bool) -> Entry {
-        let share = self.share.load(Ordering::Relaxed);
         let Entered::Ready { in_flight } = self.entered() else { return Entry::NotReady };
+        // Read after the word, which shows what was told before READY.
+        let share = self.share.load(Ordering::Relaxed);
         let overtakes = || !in_line && self.queued.load(Ordering::Relaxed) > 0;
         if share > 0 && (in_flight > share + self.promised.load(Ordering::Relaxed) || overtakes()) {
             self.take_back(share);
