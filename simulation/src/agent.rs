@@ -154,6 +154,11 @@ impl World {
         self.timer(Node::Agent(n), millis(200), Timer::Leaving(until));
     }
 
+    /// A proxy says that the server has not a model which this READY showed.
+    pub fn deny(&mut self, n: usize, model: &str, boot: u64, seq: u64) {
+        self.decide(n, PodEvent::Missing { model: model.into(), boot, seq });
+    }
+
     pub(crate) fn agent_timer(&mut self, n: usize, timer: Timer) {
         match timer {
             Timer::Tick => {

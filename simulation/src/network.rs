@@ -223,6 +223,15 @@ impl World {
         }
     }
 
+    /// A process that stands still answers no keepalive.
+    pub(crate) fn falls_silent(&mut self, node: Node) {
+        let to = self.network.conns.iter().filter(|(_, conn)| conn.stands && conn.ends[1] == node);
+        for conn in to.map(|(conn, _)| *conn).collect::<Vec<_>>() {
+            let jitter = self.random.random_range(0..millis(500));
+            self.queue.push(self.now + KEEPALIVE + jitter, Event::Wire(Wire::Keepalive(conn)));
+        }
+    }
+
     /// What is sent one way between two processes is so much later, for so long.
     pub fn slow(&mut self, from: Node, to: Node, delay: Nanos, time: Nanos) {
         let until = self.now + time;
@@ -241,6 +250,18 @@ impl World {
                 if lost.open[end] {
                     self.queue.push(at, Event::Wire(Wire::Lost(conn, end, lost.ends[end], lost.starts[end])));
                 }
+            }
+        }
+    }
+
+    /// All connections between two processes are lost; each end notices after this time.
+    pub fn cut(&mut self, a: (Node, Nanos), b: (Node, Nanos)) {
+        for conn in self.network.between(a.0, b.0) {
+            let Some(lost) = self.network.conns.remove(&conn) else { continue };
+            for end in (0..2).filter(|end| lost.open[*end]) {
+                let after = if lost.ends[end] == a.0 { a.1 } else { b.1 };
+                let event = Event::Wire(Wire::Lost(conn, end, lost.ends[end], lost.starts[end]));
+                self.queue.push(self.now + after, event);
             }
         }
     }
@@ -264,7 +285,8 @@ impl World {
                 let Some(of) = self.network.get(conn) else { return };
                 let [a, b] = of.ends;
                 let blocked = self.network.link(a, b).blocked.max(self.network.link(b, a).blocked) > self.now;
-                if blocked && of.open[0] {
+                let silent = of.kind != Kind::Data && self.process(b).frozen.is_some();
+                if (blocked || silent) && of.open[0] {
                     self.close(conn, 0);
                     self.closed(a, conn, 0);
                 }
@@ -322,9 +344,11 @@ impl World {
     fn dialled(&mut self, conn: ConnId, how: Dialled) {
         let Some(of) = self.network.conns.get_mut(&conn) else { return };
         of.stands = true;
-        let (from, kind) = (of.ends[0], of.kind);
+        let ([from, to], kind) = (of.ends, of.kind);
         if how != Dialled::Connected {
             self.network.conns.remove(&conn);
+        } else if self.process(to).frozen.is_some() {
+            self.queue.push(self.now + KEEPALIVE, Event::Wire(Wire::Keepalive(conn)));
         }
         self.dial_ended(from, conn, kind, how);
     }
@@ -340,9 +364,13 @@ impl World {
         }
         match message {
             Message::Closed => {
-                of.open[end] = false;
+                let (stood, kind) = (of.stands, of.kind);
                 self.network.conns.remove(&conn);
-                self.closed(node, conn, end);
+                if stood {
+                    self.closed(node, conn, end);
+                } else {
+                    self.dial_ended(node, conn, kind, Dialled::TimedOut);
+                }
             }
             message => self.received(node, conn, message),
         }

@@ -22,6 +22,9 @@ const TO: Nanos = secs(60);
 /// Within this time everything must have settled.
 const SETTLE: Nanos = secs(400);
 
+/// A failure that an agent remembers, with some time for its load.
+const REMEMBERED: Nanos = secs(16 * 60);
+
 /// What a run was like.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -239,7 +242,7 @@ fn probe(world: &mut World) -> Result<(), String> {
 
 /// Calls until the answer is no passing failure that agents still remember.
 fn probed(world: &mut World, proxy: usize, name: &str) -> Result<Option<Outcome>, String> {
-    let end = world.now + SETTLE;
+    let end = world.now + REMEMBERED;
     loop {
         let call = world.call(proxy, name, None);
         world.run_until(secs(120), |world| world.outcome(call).is_some());

@@ -91,7 +91,7 @@ impl World {
         self.pods[n].server.models.clear();
         self.checks.server_died(n, life, self.now);
         let late = if self.random.random_bool(0.2) { millis(3000) } else { millis(20) };
-        let after = self.random.random_range(millis(1)..late);
+        let after = self.shape.notice.unwrap_or(self.random.random_range(millis(1)..late));
         if self.process(Node::Agent(n)).up {
             self.timer(Node::Agent(n), after, Timer::Reply(Reply::Gone(life)));
         }

@@ -150,6 +150,8 @@ pub struct Shape {
     pub drain_timeout: Duration,
     /// Place budget.
     pub place_timeout: Duration,
+    /// How late an agent notices the end of its server by itself; chance where none.
+    pub notice: Option<Nanos>,
     /// A storage that answers nothing but errors, in this share of asks.
     pub storage_fails: f64,
 }
@@ -166,6 +168,7 @@ impl Default for Shape {
             churn: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(10),
             place_timeout: Duration::from_secs(30),
+            notice: None,
             storage_fails: 0.0,
         }
     }
@@ -432,6 +435,7 @@ impl World {
         self.say(|| format!("{node:?} stands still"));
         self.checks.froze(node, self.now, until);
         self.queue.push(until, Event::Thaw(node, start));
+        self.falls_silent(node);
     }
 
     fn thaw(&mut self, node: Node, start: u64) {

@@ -257,6 +257,11 @@ impl Core {
     pub fn look_at_the_epoch(&self) -> Result<(), Error> {
         match self.memory.epoch() {
             Ok(theirs) if theirs > self.epoch => Err(Error::Superseded { theirs, ours: self.epoch }),
+            // What was taken is lost: it is taken again, before another control takes it anew.
+            Ok(theirs) if theirs < self.epoch => match self.memory.next_epoch(self.epoch - 1) {
+                Ok(theirs) if theirs > self.epoch => Err(Error::Superseded { theirs, ours: self.epoch }),
+                _ => Ok(()),
+            },
             // What cannot be read now is no other control.
             _ => Ok(()),
         }
