@@ -4,6 +4,10 @@
 //! and a pull that failed or was given up leaves nothing. After an unload they stay for as long as their room is not needed
 //! (`tier`), and a load of the same reference finds them there, after a restart of the agent too.
 
+mod disk;
+mod kept;
+mod plan;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -23,11 +27,10 @@ use tokio::{sync::Semaphore, time::timeout};
 use tonic::Code;
 
 use super::{
-    Aside, Found, OnProgress, Storage, Target,
+    Aside, OnProgress, Storage,
     aside::remove,
     download::Download,
     entry::{Entry, is_plain_name},
-    key::ModelKey,
     local::Local,
     record::{self, Records},
     s3::{Clients, S3},
@@ -37,15 +40,10 @@ use crate::{
     failure::{file, passing, permanent, prefixed},
     identity::OWN_DIR,
 };
+use disk::{bytes_on_disk, no_room, volume};
 
-/// What a model without a last path part is called.
-const NAMELESS: &str = "_model";
-/// What a schema is called whose name is the model's.
-const NAMELESS_SCHEMA: &str = "_schema.json";
 /// Said before each failure of a storage.
 const PULL_FAILED: &str = "Failed to pull model from storage due to error: ";
-/// Deepest folder that is looked into for the size on disk.
-const DEEPEST: usize = 64;
 /// Requests to object stores that are open at once, of all pulls: bounds their memory.
 const REQUESTS: usize = 16;
 /// How long a storage may take to say whether the files that are there are still the model's. A storage that is away does
@@ -75,6 +73,8 @@ pub(crate) struct Store {
     records: Records,
     clients: Clients,
     permits: Arc<Semaphore>,
+    /// Held by whoever puts files to a model's folder or removes them: work that nobody waits for any more does not meddle.
+    settling: Mutex<()>,
 }
 
 /// Files that are used, and stay for as long as this value lives.
@@ -97,18 +97,6 @@ pub(crate) struct Files {
     pub(crate) kept: bool,
 }
 
-/// What is to be brought for a model.
-struct Plan {
-    storage: Box<dyn Storage>,
-    key: ModelKey,
-    /// Path in the storage.
-    remote: String,
-    /// Name of the model in its folder.
-    name: String,
-    /// Path in the storage and name in the folder of the schema.
-    schema: Option<(String, String)>,
-}
-
 // === impl Store ===
 
 impl Store {
@@ -128,30 +116,12 @@ impl Store {
             tier: Arc::new(Mutex::new(Tier::new(limit))),
             clients: Clients::default(),
             permits: Arc::new(Semaphore::new(REQUESTS)),
+            settling: Mutex::new(()),
         };
         remove(&store.aside())?;
         fs::create_dir_all(store.aside())?;
         store.take_up_kept()?;
         Ok(store)
-    }
-
-    /// Takes up what an earlier agent kept, as much as may stay.
-    fn take_up_kept(&self) -> io::Result<()> {
-        let mut kept = self.records.read()?;
-        kept.sort_by_key(|(.., used)| *used);
-        let mut tier = self.tier.lock();
-        for (model, record, _) in kept {
-            if check_id(&model).is_ok() && self.dir(&model).is_dir() {
-                tier.add(model, record);
-            } else {
-                self.records.remove(&model)?;
-            }
-        }
-        for model in tier.trim() {
-            self.move_away(&model)?;
-        }
-        tracing::info!(kept_bytes = tier.used(), limit_bytes = tier.limit(), "disk for model files");
-        Ok(())
     }
 
     /// Looks up what a pull would bring. `path` and `key` are what they will be after it. Files that are there and are not
@@ -178,7 +148,7 @@ impl Store {
         };
         if kept.is_some_and(|kept| found.fingerprint().as_ref() != Some(&kept.fingerprint)) {
             tracing::info!(model = %model.id, "files on disk are not the model's any more");
-            self.tier.lock().forget(&model.id);
+            self.remove(&model.id).await?;
         }
         let limit = self.tier.lock().limit();
         if found.fingerprint().is_some() && found.bytes() > limit {
@@ -214,7 +184,14 @@ impl Store {
         }
         let (store, id) = (self.clone(), model.id.clone());
         let reference = record::reference(model, &plan.origin());
-        blocking(move || {
+        // Dropped with this call: files of a pull that was given up at this moment are not put over those of the next.
+        let wanted = Arc::new(());
+        let still_wanted = Arc::downgrade(&wanted);
+        let settled = blocking(move || {
+            let _settling = store.settling.lock();
+            if still_wanted.strong_count() == 0 {
+                return Err(passing(Code::Cancelled, "the pull was given up"));
+            }
             let settled = || -> io::Result<u64> {
                 store.records.remove(&id)?;
                 remove(&dir)?;
@@ -229,18 +206,9 @@ impl Store {
             let bytes = settled().map_err(|error| prefixed(PULL_FAILED, file("put the files to", &dir, &error)))?;
             Ok((plan.files(&dir, bytes), pin))
         })
-        .await
-    }
-
-    /// The files of a model that was unloaded: kept, if bringing them again would cost something.
-    pub(crate) async fn let_go(self: &Arc<Self>, model: &ModelId) -> Result<(), LoadError> {
-        if self.tier.lock().record(model).is_none() {
-            return self.remove(model).await;
-        }
-        let (store, model) = (self.clone(), model.clone());
-        let touched =
-            move || store.records.touch(&model).map_err(|error| file("note the use of", &store.dir(&model), &error));
-        blocking(touched).await
+        .await;
+        drop(wanted);
+        settled
     }
 
     /// Removes the files of a model; none are fine.
@@ -249,25 +217,12 @@ impl Store {
         let (store, model) = (self.clone(), model.clone());
         blocking(move || {
             let dir = store.dir(&model);
+            let _settling = store.settling.lock();
             store.tier.lock().forget(&model);
             let removed = store.records.remove(&model).and_then(|()| remove(&dir));
             removed.map_err(|error| file("remove", &dir, &error))
         })
         .await
-    }
-
-    /// Removes the files of every model that is neither kept nor used.
-    pub(crate) async fn sweep(self: &Arc<Self>) -> Result<(), LoadError> {
-        for model in self.models().await? {
-            let stays = {
-                let tier = self.tier.lock();
-                tier.record(&model).is_some() || tier.is_pinned(&model)
-            };
-            if !stays && let Err(error) = self.remove(&model).await {
-                tracing::warn!(%model, error = error.text, "leftover not removed");
-            }
-        }
-        Ok(())
     }
 
     /// The models whose files are there.
@@ -306,80 +261,6 @@ impl Store {
         Pin { tier: self.tier.clone(), model: model.clone() }
     }
 
-    /// What is known of files that are there and are of this reference.
-    fn kept(&self, model: &ModelRef, plan: &Plan) -> Option<record::Record> {
-        let kept = self.tier.lock().record(&model.id).cloned()?;
-        (kept.reference == record::reference(model, &plan.origin())).then_some(kept)
-    }
-
-    /// The bytes of a model whose files are there and have all the bytes that they should have; they were used now.
-    async fn use_again(self: &Arc<Self>, model: &ModelId, name: &str, bytes: u64) -> Option<u64> {
-        let (store, model, name) = (self.clone(), model.clone(), name.to_owned());
-        let looking = blocking(move || {
-            let dir = store.dir(&model);
-            let read = |error| file("read", &dir, &error);
-            if bytes_on_disk(&dir).map_err(read)? != bytes {
-                return Ok(None);
-            }
-            store.records.touch(&model).map_err(read)?;
-            bytes_on_disk(&dir.join(name)).map(Some).map_err(read)
-        });
-        looking.await.ok().flatten()
-    }
-
-    /// Makes room on the disk for a pull.
-    async fn make_room(self: &Arc<Self>, model: &ModelId, bytes: u64) -> Result<(), LoadError> {
-        let (store, model) = (self.clone(), model.clone());
-        blocking(move || {
-            let dir = &store.model_dir;
-            let free =
-                volume(dir).map_err(|error| prefixed(PULL_FAILED, file("look at the volume of", dir, &error)))?.free;
-            // Under the lock, so that nobody finds files that are about to go.
-            let mut tier = store.tier.lock();
-            let victims =
-                tier.reserve(&model, bytes, free).map_err(|short| prefixed(PULL_FAILED, no_room(bytes, short)))?;
-            let mut going = Vec::new();
-            for victim in victims {
-                tracing::info!(model = %victim, "files of an unloaded model go for others");
-                match store.move_away(&victim) {
-                    Ok(aside) => going.push(aside),
-                    Err(error) => tracing::warn!(model = %victim, %error, "files of an unloaded model stay"),
-                }
-            }
-            drop(tier);
-            for aside in going {
-                remove(aside.path()).map_err(|error| prefixed(PULL_FAILED, file("remove", aside.path(), &error)))?;
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    /// Takes the files of a model out of its folder; they go with what is returned.
-    fn move_away(&self, model: &ModelId) -> io::Result<Aside> {
-        let aside = self.fresh();
-        self.records.remove(model)?;
-        fs::rename(self.dir(model), aside.path())?;
-        Ok(aside)
-    }
-
-    async fn plan(self: &Arc<Self>, model: &ModelRef) -> Result<Plan, LoadError> {
-        check_id(&model.id)?;
-        let (store, model) = (self.clone(), model.clone());
-        blocking(move || {
-            let key = ModelKey::parse(&model.key)?;
-            let entry = Entry::choose(store.places.config_dir.as_deref(), &key)?;
-            let storage = store.storage(&entry).map_err(|error| prefixed(PULL_FAILED, error))?;
-            let name = last_part(&model.path).unwrap_or(NAMELESS).to_owned();
-            let schema = key.schema_path.as_ref().map(|path| {
-                let named = last_part(path).filter(|schema| *schema != name).unwrap_or(NAMELESS_SCHEMA);
-                (path.clone(), named.to_owned())
-            });
-            Ok(Plan { storage, key, remote: model.path, name, schema })
-        })
-        .await
-    }
-
     fn storage(&self, entry: &Entry) -> Result<Box<dyn Storage>, LoadError> {
         match (entry.kind.as_str(), &self.places.local_root) {
             ("local", Some(root)) => Ok(Box::new(Local::new(root, entry)?)),
@@ -393,62 +274,12 @@ impl Store {
     }
 }
 
-// === impl Plan ===
-
-impl Plan {
-    /// Finds the files in the storage.
-    async fn find(&self) -> Result<Box<dyn Found>, LoadError> {
-        let model = Target { remote: self.remote.clone(), local: self.name.clone() };
-        let schema = self.schema.iter().map(|(path, name)| Target { remote: path.clone(), local: name.clone() });
-        let targets: Vec<_> = std::iter::once(model).chain(schema).collect();
-        self.storage.find(&targets).await.map_err(|error| prefixed(PULL_FAILED, error))
-    }
-
-    fn origin(&self) -> String {
-        self.storage.origin()
-    }
-
-    fn files(&self, dir: &Path, bytes: u64) -> Files {
-        let schema = self.schema.as_ref().map(|(_, name)| dir.join(name).display().to_string());
-        Files { path: dir.join(&self.name), key: self.key.for_server(bytes, schema.as_deref()), bytes, kept: false }
-    }
-}
-
 // === impl Pin ===
 
 impl Drop for Pin {
     fn drop(&mut self) {
         self.tier.lock().unpin(&self.model);
     }
-}
-
-/// A refusal for want of disk; the code says so to the pod.
-fn no_room(bytes: u64, NoRoom { limit, in_use, available }: NoRoom) -> LoadError {
-    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    let text = format!(
-        "needs {} on disk; files may take {} in all (agent.diskLimit), loaded models use {}, the volume has {} for others",
-        mib(bytes),
-        mib(limit),
-        mib(in_use),
-        mib(available)
-    );
-    passing(Code::ResourceExhausted, text)
-}
-
-/// A volume.
-struct Volume {
-    /// Bytes in all.
-    size: u64,
-    /// Bytes that may be written.
-    free: u64,
-}
-
-fn volume(path: &Path) -> io::Result<Volume> {
-    let found = rustix::fs::statvfs(path)?;
-    Ok(Volume {
-        size: found.f_blocks.saturating_mul(found.f_frsize),
-        free: found.f_bavail.saturating_mul(found.f_frsize),
-    })
 }
 
 /// Refuses an id that would be more than one folder of the model directory, or a folder that is no model's.
@@ -464,28 +295,6 @@ pub(crate) fn check_id(model: &ModelId) -> Result<(), LoadError> {
             "invalid model id '{shown}': it names a folder, so it has 1 to 255 bytes, no '/', and begins with neither '_' nor '.'"
         ),
     ))
-}
-
-/// The last part of a path; none for an empty path, `/`, `.` and `..`.
-fn last_part(path: &str) -> Option<&str> {
-    path.trim_end_matches('/').rsplit('/').next().filter(|name| is_plain_name(name))
-}
-
-/// Sums the regular files below a path, those behind links too.
-fn bytes_on_disk(path: &Path) -> io::Result<u64> {
-    let mut sum = 0;
-    let mut todo = vec![(path.to_owned(), 0)];
-    while let Some((path, depth)) = todo.pop() {
-        let found = fs::metadata(&path)?;
-        if found.is_file() {
-            sum += found.len();
-        } else if found.is_dir() && depth < DEEPEST {
-            for child in fs::read_dir(&path)? {
-                todo.push((child?.path(), depth + 1));
-            }
-        }
-    }
-    Ok(sum)
 }
 
 /// Does work with files off the threads that answer.
