@@ -83,6 +83,7 @@ async fn a_saturated_copy_has_a_second_one_asked_for_at_once_for_scale() {
     client.until("both instances", |table| table.instances.len() == 2).await;
     let model = client.active("a").to_owned();
     eventually("the first copy", || agents.iter().any(|agent| agent.is_ready(&model))).await;
+    client.until("control knows", |table| table.wanted.get(&model) == Some(&0)).await;
     let copy = CopyUsage {
         model: model.clone(),
         instance: "i1".to_owned(),

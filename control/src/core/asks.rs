@@ -26,7 +26,7 @@ pub type Place = (ModelId, InstanceId);
 pub(super) struct Asks {
     open: HashMap<ModelId, BTreeSet<InstanceId>>,
     open_count: usize,
-    refused: HashMap<Place, Refused>,
+    refused: HashMap<ModelId, HashMap<InstanceId, Refused>>,
 }
 
 /// Why a place is not asked for at the moment.
@@ -65,8 +65,8 @@ impl Asks {
 
     /// The text of some refusal of a model for want of space.
     pub(super) fn last_text(&self, model: &ModelId) -> Option<&str> {
-        let of_model = self.refused.iter().filter(|((refused, _), why)| refused == model && why.space);
-        of_model.max_by_key(|(_, why)| why.until).map(|(_, why)| why.text.as_str())
+        let of_model = self.refused.get(model)?.values().filter(|why| why.space);
+        of_model.max_by_key(|why| why.until).map(|why| why.text.as_str())
     }
 
     /// Takes in what came of an ask.
@@ -94,15 +94,16 @@ impl Asks {
             }
             Answer::Lost(text) => Some(Refused { until: now + AGAIN_AFTER_LOSS, space: false, text: text.clone() }),
         };
+        let (model, instance) = place;
         match refused {
-            Some(refused) => drop(self.refused.insert(place, refused)),
-            None => drop(self.refused.remove(&place)),
+            Some(refused) => drop(self.refused.entry(model).or_default().insert(instance, refused)),
+            None => drop(self.refused.get_mut(&model).and_then(|of_model| of_model.remove(&instance))),
         }
     }
 
     /// The last refusal of a place, also when it is over.
     pub(super) fn refusal(&self, model: &ModelId, instance: &InstanceId) -> Option<&Refused> {
-        self.refused.get(&(model.clone(), instance.clone()))
+        self.refused.get(model)?.get(instance)
     }
 
     /// Whether a place may be asked for now.
@@ -110,8 +111,8 @@ impl Asks {
         !self.is_open(model, instance) && self.refusal(model, instance).is_none_or(|refused| now >= refused.until)
     }
 
-    /// Forgets what is about models that are no more.
-    pub(super) fn forget(&mut self, is_known: impl Fn(&ModelId) -> bool) {
-        self.refused.retain(|(model, _), _| is_known(model));
+    /// Forgets the refusals of a model that is no more.
+    pub(super) fn forget(&mut self, model: &ModelId) {
+        self.refused.remove(model);
     }
 }

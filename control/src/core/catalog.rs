@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    sync::Arc,
 };
 
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     classes::RuntimeLabels,
     config::Config,
     convert::{self, Converted},
-    crd::{ClusterServingRuntime, DEPLOYMENT_MODE, MODEL_MESH, RuntimeSpec, ServingRuntime},
+    crd::{ClusterServingRuntime, DEPLOYMENT_MODE, InferenceService, MODEL_MESH, RuntimeSpec, ServingRuntime},
     settings::Settings,
     source::{ActiveRecord, Desired, InstanceSpec, Notice},
 };
@@ -20,7 +21,9 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
     /// What each InferenceService asks for, by its name.
-    pub(super) services: BTreeMap<String, Converted>,
+    pub(super) services: BTreeMap<String, Arc<Converted>>,
+    /// The manifests of those that were understood.
+    understood: BTreeMap<String, Arc<InferenceService>>,
     pub(super) labels: RuntimeLabels,
     pub(super) settings: Settings,
     /// Agents to dial, by address.
@@ -57,9 +60,17 @@ impl Catalog {
             }
         };
         // What served before, also before a restart of control, is what serves on where a manifest is broken.
-        let last_valid = |name: &str| self.services.get(name).cloned().or_else(|| records.get(name).map(kept));
-        let mut services = BTreeMap::new();
+        let last_valid =
+            |name: &str| self.services.get(name).cloned().or_else(|| Some(Arc::new(kept(records.get(name)?))));
+        let (mut services, mut understood) = (BTreeMap::new(), BTreeMap::new());
         for (name, service) in &desired.inference_services {
+            if let (Some(last), Some(converted)) = (self.understood.get(name), self.services.get(name))
+                && Arc::ptr_eq(last, service)
+            {
+                services.insert(name.clone(), converted.clone());
+                understood.insert(name.clone(), service.clone());
+                continue;
+            }
             let subject = format!("InferenceService/{name}");
             if !convert::is_ours(service) {
                 let text =
@@ -68,7 +79,10 @@ impl Catalog {
                 continue;
             }
             match convert::convert(service) {
-                Ok(converted) => drop(services.insert(name.clone(), converted)),
+                Ok(converted) => {
+                    services.insert(name.clone(), Arc::new(converted));
+                    understood.insert(name.clone(), service.clone());
+                }
                 Err(error) => {
                     let last = last_valid(name);
                     let rest = if last.is_some() { "; the last valid model keeps serving" } else { "" };
@@ -95,6 +109,7 @@ impl Catalog {
         });
         Self {
             services,
+            understood,
             labels,
             settings,
             instances,
@@ -104,6 +119,15 @@ impl Catalog {
             unread: Some(unread),
         }
     }
+}
+
+/// Names of the services that are another than before, or are there in one of both only.
+pub(super) fn changed<'a>(before: &'a Catalog, after: &'a Catalog) -> impl Iterator<Item = &'a String> {
+    let same = |name: &str, now: &Arc<Converted>| {
+        before.services.get(name).is_some_and(|then| Arc::ptr_eq(then, now) || then == now)
+    };
+    let changed = after.services.iter().filter(move |(name, now)| !same(name, now)).map(|(name, _)| name);
+    changed.chain(before.services.keys().filter(|name| !after.services.contains_key(*name)))
 }
 
 /// Whether an address `host:port` is on this machine alone.

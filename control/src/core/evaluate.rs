@@ -9,7 +9,7 @@ use modelring_placement::{
     time::Time,
     vmodel::{self, Order, Restart},
 };
-use modelring_proto::v1::{Instance, Wanted};
+use modelring_proto::v1::{Instance, TableChange};
 
 use super::{
     Core, FIRST_TABLE, NO_DOWN_STEP,
@@ -17,7 +17,7 @@ use super::{
     fleet::Copies,
     services::{self, Seen, Service},
 };
-use crate::{Error, source::KeptModel};
+use crate::{Error, convert::Converted, source::KeptModel};
 
 /// All that is seen of the fleet at one moment.
 pub(super) struct Sight {
@@ -37,6 +37,7 @@ impl Sight {
 }
 
 /// How many copies a model should have, and of what class it is.
+#[derive(Debug)]
 pub(super) struct Want {
     pub(super) service: String,
     pub(super) model: ModelId,
@@ -81,20 +82,35 @@ impl Core {
 
     fn derive(&mut self, now: Time, catalog: &Catalog) -> Result<(), Error> {
         let (instances, members) = self.fleet.instances(&self.namespace);
-        let copies = self.fleet.copies(now, &self.namespace);
+        self.look_around(now, catalog, &instances);
+        let (copies, mut weigh) = self.recount(now);
         let sight = Sight { now, instances, members, copies };
         self.take_stock(&sight);
-        self.move_services(catalog, &sight)?;
-        let wants = self.wants(catalog, &sight);
-        self.keep(&sight, &wants);
-        let wanted = wants.iter().filter(|want| want.copies > 0).map(|want| {
-            let model = want.model.to_string();
-            (model.clone(), Wanted { model, copies: want.copies })
-        });
-        let table = self.table(catalog, sight.instances.clone(), wanted.collect());
-        self.publish(table);
-        self.hint(&sight, &wants);
-        self.forget(now, &wants);
+        self.age_demand(now);
+        let all = self.stale.all;
+        let mut change = TableChange::default();
+        for name in self.take_stale(catalog) {
+            weigh.extend(self.services.services.get(&name).into_iter().flat_map(|service| service.listed.clone()));
+            match catalog.services.get(&name) {
+                Some(wanted) => {
+                    self.move_service(catalog, &sight, &name, wanted)?;
+                    self.explain(catalog, &sight, &name);
+                    let wants = self.wants(catalog, &sight, &name);
+                    weigh.extend(wants.iter().map(|want| want.model.clone()));
+                    self.list(catalog, &name, wants, &mut change);
+                    if !self.services.is_as_asked(&name, wanted) {
+                        // It goes on by itself: with time, with what proxies acknowledge.
+                        self.stale.names.insert(name);
+                        self.waits = true;
+                    }
+                }
+                None => self.delist(&name, &mut change),
+            }
+        }
+        self.keep(&sight);
+        self.publish(catalog, &sight.instances, all, change);
+        self.hint(&sight, all, &weigh);
+        self.fleet.copies = sight.copies;
         Ok(())
     }
 
@@ -108,7 +124,7 @@ impl Core {
                 let ready = sight.copies.get(model).map_or(0, |copies| copies.ready.len());
                 if ready > 0 && sight.now < until {
                     let ready = u32::try_from(ready).unwrap_or(u32::MAX);
-                    self.demand.entry(model.clone()).or_default().found(sight.now, ready, until);
+                    self.demand.entry(model.clone()).or_default().demand.found(sight.now, ready, until);
                 }
             }
         }
@@ -118,69 +134,63 @@ impl Core {
         }
     }
 
-    /// Moves every vmodel on as far as it goes.
-    fn move_services(&mut self, catalog: &Catalog, sight: &Sight) -> Result<(), Error> {
+    /// Moves a vmodel on as far as it goes.
+    fn move_service(&mut self, catalog: &Catalog, sight: &Sight, name: &str, wanted: &Converted) -> Result<(), Error> {
         /// From Switched over Steady to Preparing and Switched again is the longest way.
         const MOST_STEPS: usize = 4;
+        if self.services.is_as_asked(name, wanted) {
+            return Ok(());
+        }
         let memory = self.memory.clone();
-        self.services.retain(&*memory, |name| catalog.services.contains_key(name));
-        for (name, wanted) in &catalog.services {
-            if self.services.is_as_asked(name, wanted) {
-                self.explain(catalog, sight, name);
-                continue;
+        let of_wanted = catalog.labels.serving(&wanted.model.model_type);
+        let restart_unknown = self.fleet.of_class(&of_wanted).any(|agent| !agent.is_live(sight.now));
+        let ready =
+            |kept: &KeptModel| sight.copies.get(kept.id.as_str()).is_some_and(|copies| !copies.ready.is_empty());
+        self.services.begin(sight.now, name, wanted, |record| Restart {
+            active_ready: ready(&record.active),
+            before_ready: record.before.as_ref().is_some_and(ready),
+            unknown: restart_unknown,
+        });
+        for _ in 0..MOST_STEPS {
+            let Some(before) = self.services.services.get(name).map(|service| service.vmodel.clone()) else {
+                break;
+            };
+            let (seen_unknown, place) = self.around(catalog, sight, name, wanted, &of_wanted);
+            let acknowledged = self.services.services[name].changed_at.is_some_and(|n| self.proxies.have(n));
+            let timeout = wanted.load_timeout.unwrap_or_else(|| self.fleet.load_timeout(&of_wanted));
+            let classes: HashMap<ModelId, Vec<String>> = self.services.services[name]
+                .models
+                .iter()
+                .map(|(id, kept)| (id.clone(), catalog.labels.serving(&kept.model_type)))
+                .collect();
+            let (asks, fleet) = (&self.asks, &self.fleet);
+            let count = |model: &ModelId| {
+                let runtimes = classes.get(model).unwrap_or(&of_wanted);
+                let ready = sight.copies.get(model).map_or(&[][..], |copies| &copies.ready);
+                let no_space = fleet.no_space(asks, sight, &self.namespace, model, runtimes, ready);
+                vmodel::Copies { ready: u32::try_from(ready.len()).unwrap_or(u32::MAX), no_space }
+            };
+            let seen = Seen {
+                now: sight.now,
+                unknown: seen_unknown,
+                load_timeout: timeout,
+                copies: &count,
+                place,
+                acknowledged,
+            };
+            let order = self.services.step(&memory, self.epoch, name, wanted, &seen)?;
+            let Some(service) = self.services.services.get_mut(name) else { break };
+            if service.vmodel.active() != before.active() {
+                // Not acknowledged before it was published.
+                service.changed_at = None;
             }
-            let of_wanted = catalog.labels.serving(&wanted.model.model_type);
-            let restart_unknown = self.fleet.of_class(&of_wanted).any(|agent| !agent.is_live(sight.now));
-            let ready =
-                |kept: &KeptModel| sight.copies.get(kept.id.as_str()).is_some_and(|copies| !copies.ready.is_empty());
-            self.services.begin(sight.now, name, wanted, |record| Restart {
-                active_ready: ready(&record.active),
-                before_ready: record.before.as_ref().is_some_and(ready),
-                unknown: restart_unknown,
-            });
-            for _ in 0..MOST_STEPS {
-                let Some(before) = self.services.services.get(name).map(|service| service.vmodel.clone()) else {
-                    break;
-                };
-                let (seen_unknown, place) = self.around(catalog, sight, name, wanted, &of_wanted);
-                let acknowledged = self.services.services[name].changed_at.is_some_and(|n| self.proxies.have(n));
-                let timeout = wanted.load_timeout.unwrap_or_else(|| self.fleet.load_timeout(&of_wanted));
-                let classes: HashMap<ModelId, Vec<String>> = self.services.services[name]
-                    .models
-                    .iter()
-                    .map(|(id, kept)| (id.clone(), catalog.labels.serving(&kept.model_type)))
-                    .collect();
-                let (asks, fleet) = (&self.asks, &self.fleet);
-                let count = |model: &ModelId| {
-                    let runtimes = classes.get(model).unwrap_or(&of_wanted);
-                    let ready = sight.copies.get(model).map_or(&[][..], |copies| &copies.ready);
-                    let no_space = fleet.no_space(asks, sight, &self.namespace, model, runtimes, ready);
-                    vmodel::Copies { ready: u32::try_from(ready.len()).unwrap_or(u32::MAX), no_space }
-                };
-                let seen = Seen {
-                    now: sight.now,
-                    unknown: seen_unknown,
-                    load_timeout: timeout,
-                    copies: &count,
-                    place,
-                    acknowledged,
-                };
-                let order = self.services.step(&memory, self.epoch, name, wanted, &seen)?;
-                let Some(service) = self.services.services.get_mut(name) else { break };
-                if service.vmodel.active() != before.active() {
-                    // Not acknowledged before it was published.
-                    service.changed_at = None;
-                }
-                let moved = service.vmodel != before;
-                if let Some(Order::MakeRoom { instance, model, replaces }) = order {
-                    self.make_room(sight, name, &of_wanted, instance, &model, &replaces);
-                }
-                if !moved {
-                    break;
-                }
+            let moved = service.vmodel != before;
+            if let Some(Order::MakeRoom { instance, model, replaces }) = order {
+                self.make_room(sight, name, &of_wanted, instance, &model, &replaces);
             }
-            self.explain(catalog, sight, name);
-            self.waits |= self.services.services.get(name).is_some_and(|service| !service.vmodel.is_steady());
+            if !moved {
+                break;
+            }
         }
         Ok(())
     }
@@ -191,7 +201,7 @@ impl Core {
         catalog: &Catalog,
         sight: &Sight,
         name: &str,
-        wanted: &crate::convert::Converted,
+        wanted: &Converted,
         of_wanted: &[String],
     ) -> (bool, Option<InstanceId>) {
         let service = &self.services.services[name];
@@ -213,58 +223,54 @@ impl Core {
         (unknown, place)
     }
 
-    /// How many copies each model of the table should have.
-    fn wants(&mut self, catalog: &Catalog, sight: &Sight) -> Vec<Want> {
-        for (model, copies) in &sight.copies {
-            if !copies.ready.is_empty() || copies.failed.iter().any(|(_, error)| !error.passing) {
+    /// How many copies each model of a service should have.
+    fn wants(&mut self, catalog: &Catalog, sight: &Sight, name: &str) -> Vec<Want> {
+        let Some(service) = self.services.services.get(name) else { return Vec::new() };
+        let mut wants = Vec::new();
+        for (model, kept) in service.named() {
+            let copies = sight.copies.get(model);
+            let seen_to =
+                |copies: &Copies| !copies.ready.is_empty() || copies.failed.iter().any(|(_, error)| !error.passing);
+            if copies.is_some_and(seen_to) {
                 self.settled.insert(model.clone());
             }
+            let most = service.limits.max.unwrap_or(u32::MAX);
+            let needs = service.vmodel.needs(model).min(most);
+            let is_active = model == service.vmodel.active();
+            let ready = copies.map_or(0, |copies| copies.ready.len());
+            let demand = self.demand.get(model).map_or(0, |used| used.demand.copies(sight.now));
+            let first = is_active && !self.settled.contains(model);
+            let (copies, pinned) = if is_active {
+                // A model whose successor is prepared is not evicted for it.
+                let kept = if service.vmodel.target().is_some() { ready } else { 0 };
+                let pinned = service.limits.min.max(u32::try_from(kept).unwrap_or(u32::MAX));
+                let moves = u32::from(self.must_move(sight, model));
+                (copies::want(service.limits, demand, first).max(needs).max(moves), pinned)
+            } else if service.weight > 0 {
+                // A canary has calls of its own.
+                (copies::want(service.limits, demand, false).max(needs), 0)
+            } else {
+                (needs, 0)
+            };
+            wants.push(Want {
+                service: name.to_owned(),
+                model: model.clone(),
+                kept: kept.clone(),
+                runtimes: catalog.labels.serving(&kept.model_type),
+                copies,
+                least: needs.max(if is_active { service.limits.min } else { 0 }).max(u32::from(first)),
+                pinned,
+                // Of several one may make room.
+                spare: service.place.clone().filter(|_| is_active && ready >= 2),
+            });
         }
-        let mut wants = Vec::new();
-        for (name, service) in &self.services.services {
-            for (model, kept) in service.named() {
-                let most = service.limits.max.unwrap_or(u32::MAX);
-                let needs = service.vmodel.needs(model).min(most);
-                let is_active = model == service.vmodel.active();
-                let ready = sight.copies.get(model).map_or(0, |copies| copies.ready.len());
-                let (copies, pinned) = if is_active {
-                    let demand = self.demand.get(model).map_or(0, |demand| demand.copies(sight.now));
-                    let first = !self.settled.contains(model);
-                    // A model whose successor is prepared is not evicted for it.
-                    let kept = if service.vmodel.target().is_some() { ready } else { 0 };
-                    let pinned = service.limits.min.max(u32::try_from(kept).unwrap_or(u32::MAX));
-                    let moves = u32::from(self.must_move(sight, model));
-                    (copies::want(service.limits, demand, first).max(needs).max(moves), pinned)
-                } else if service.weight > 0 {
-                    // A canary has calls of its own.
-                    let demand = self.demand.get(model).map_or(0, |demand| demand.copies(sight.now));
-                    (copies::want(service.limits, demand, false).max(needs), 0)
-                } else {
-                    (needs, 0)
-                };
-                let first = u32::from(is_active && !self.settled.contains(model));
-                wants.push(Want {
-                    service: name.clone(),
-                    model: model.clone(),
-                    kept: kept.clone(),
-                    runtimes: catalog.labels.serving(&kept.model_type),
-                    copies,
-                    least: needs.max(if is_active { service.limits.min } else { 0 }).max(first),
-                    pinned,
-                    // Of several one may make room.
-                    spare: service.place.clone().filter(|_| is_active && ready >= 2),
-                });
-            }
-        }
-        // Demand falls with time alone.
-        self.waits |= !self.demand.is_empty();
         wants
     }
 
     /// Whether a hot model is ready on leaving instances only: it is to be ready elsewhere before they go.
     fn must_move(&self, sight: &Sight, model: &ModelId) -> bool {
         let ready = sight.copies.get(model).map_or(&[][..], |copies| &copies.ready);
-        let is_hot = self.demand.get(model).is_some_and(|demand| demand.is_hot(sight.now));
+        let is_hot = self.demand.get(model).is_some_and(|used| used.demand.is_hot(sight.now));
         is_hot && !ready.is_empty() && ready.iter().all(|id| sight.is_leaving(id))
     }
 
@@ -312,13 +318,5 @@ impl Core {
         let runtimes: Vec<_> = service.models.values().map(|kept| catalog.labels.serving(&kept.model_type)).collect();
         let unknown = runtimes.iter().find_map(|runtimes| self.fleet.unknown_of_class(sight.now, runtimes))?;
         Some(format!("it is not known what the instance at {unknown} holds"))
-    }
-
-    /// Lets go of what is about models that are no more.
-    fn forget(&mut self, now: Time, wants: &[Want]) {
-        let named: std::collections::HashSet<&ModelId> = wants.iter().map(|want| &want.model).collect();
-        self.settled.retain(|model| named.contains(model));
-        self.demand.retain(|model, demand| named.contains(model) && !demand.is_over(now));
-        self.asks.forget(|model| named.contains(model));
     }
 }

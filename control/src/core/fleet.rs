@@ -1,7 +1,7 @@
 //! The agents as control sees them, and where the copies of each model are.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -31,6 +31,8 @@ pub(super) struct Agent {
     pub(super) view: AgentView,
     pub(super) ledger: Ledger,
     pub(super) hello: Option<Hello>,
+    /// Counts its greetings and snapshots.
+    pub(super) told: u64,
     /// Nobody listens there, or it does not speak with us: it has no copy that anybody could use.
     pub(super) away: bool,
     /// What it held when this control first saw it was taken note of.
@@ -47,17 +49,40 @@ pub(super) struct Agent {
 #[derive(Default)]
 pub(super) struct Fleet {
     pub(super) agents: BTreeMap<String, Agent>,
+    /// Where the copies of each model are, as last counted.
+    pub(super) copies: HashMap<ModelId, Copies>,
+    /// Models whose copies are to be counted again.
+    pub(super) moved: BTreeSet<ModelId>,
     rings: HashMap<Vec<String>, (Vec<InstanceId>, Ring)>,
 }
 
 /// Copies of a model under live leases.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Copies {
     pub(super) ready: Vec<InstanceId>,
     /// Queued or loading.
     pub(super) moving: Vec<InstanceId>,
     pub(super) failed: Vec<(InstanceId, LoadError)>,
     pub(super) concurrency_limit: u32,
+}
+
+/// Agents that have said who they are, by instance, with their address.
+pub(super) type Present<'a> = BTreeMap<InstanceId, (&'a String, &'a Agent)>;
+
+// === impl Copies ===
+
+impl Copies {
+    fn add(&mut self, now: Time, id: &InstanceId, state: &CopyState) {
+        match state {
+            CopyState::Ready { concurrency_limit, .. } => {
+                self.ready.push(id.clone());
+                self.concurrency_limit = *concurrency_limit;
+            }
+            CopyState::Queued | CopyState::Loading { .. } => self.moving.push(id.clone()),
+            CopyState::Failed { error, until } if now < *until => self.failed.push((id.clone(), error.clone())),
+            CopyState::Draining { .. } | CopyState::Failed { .. } | CopyState::Gone => {}
+        }
+    }
 }
 
 // === impl Agent ===
@@ -102,12 +127,16 @@ impl Agent {
                 self.trouble = Some(format!("it cannot be watched: {text}"));
             }
             Heard::Said(event) => match wire::said(now, event) {
-                wire::Said::View(event) => view(&mut self.view, event),
+                wire::Said::View(event) => {
+                    self.told += u64::from(matches!(event, ViewEvent::SnapshotEnd { .. }));
+                    view(&mut self.view, event);
+                }
                 wire::Said::Ledger(ledger) => self.ledger = ledger,
                 wire::Said::Hello(hello) => {
                     view(&mut self.view, ViewEvent::Hello { boot: hello.boot_id });
                     self.trouble = trouble(&hello, &self.spec, namespace);
                     self.hello = Some(*hello);
+                    self.told += 1;
                     self.away = false;
                 }
                 wire::Said::Unknown => {}
@@ -156,7 +185,7 @@ fn trouble(hello: &Hello, spec: &InstanceSpec, namespace: &str) -> Option<String
 
 impl Fleet {
     /// Agents that have said who they are and are of this namespace; of two with one id the first by address.
-    pub(super) fn present(&self, namespace: &str) -> BTreeMap<InstanceId, (&String, &Agent)> {
+    pub(super) fn present(&self, namespace: &str) -> Present<'_> {
         let mut present = BTreeMap::new();
         for (address, agent) in &self.agents {
             let ours =
@@ -199,26 +228,25 @@ impl Fleet {
         (instances, members)
     }
 
-    /// Where the copies of each model are, by live agents.
-    pub(super) fn copies(&self, now: Time, namespace: &str) -> HashMap<ModelId, Copies> {
+    /// Counts all copies, by live agents.
+    pub(super) fn count_all(&self, now: Time, namespace: &str) -> HashMap<ModelId, Copies> {
         let mut copies: HashMap<ModelId, Copies> = HashMap::new();
         for (id, (_, agent)) in self.present(namespace) {
-            if !agent.is_live(now) {
-                continue;
-            }
-            for (model, seen) in agent.view.copies() {
-                let of_model = copies.entry(model.clone()).or_default();
-                match &seen.state {
-                    CopyState::Ready { concurrency_limit, .. } => {
-                        of_model.ready.push(id.clone());
-                        of_model.concurrency_limit = *concurrency_limit;
-                    }
-                    CopyState::Queued | CopyState::Loading { .. } => of_model.moving.push(id.clone()),
-                    CopyState::Failed { error, until } if now < *until => {
-                        of_model.failed.push((id.clone(), error.clone()));
-                    }
-                    CopyState::Draining { .. } | CopyState::Failed { .. } | CopyState::Gone => {}
+            if agent.is_live(now) {
+                for (model, seen) in agent.view.copies() {
+                    copies.entry(model.clone()).or_default().add(now, &id, &seen.state);
                 }
+            }
+        }
+        copies
+    }
+
+    /// Counts the copies of one model.
+    pub(super) fn count(&self, now: Time, present: &Present<'_>, model: &ModelId) -> Copies {
+        let mut copies = Copies::default();
+        for (id, (_, agent)) in present.iter().filter(|(_, (_, agent))| agent.is_live(now)) {
+            if let Some(seen) = agent.view.copy(model) {
+                copies.add(now, id, &seen.state);
             }
         }
         copies

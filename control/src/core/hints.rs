@@ -1,6 +1,6 @@
 //! Hints to agents: what they never evict, what they evict first, what is in no table. They order nothing.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use modelring_placement::{
     id::{InstanceId, ModelId},
@@ -12,7 +12,19 @@ use modelring_proto::v1::Hints;
 use super::{
     Core,
     evaluate::{Sight, Want},
+    fleet::Present,
 };
+
+/// What the hints say, as lists that are kept: a copy that moves changes its own entries.
+#[derive(Debug, Default)]
+pub(super) struct Weighed {
+    lists: BTreeMap<InstanceId, Lists>,
+    /// The instances in whose lists a model is.
+    places: HashMap<ModelId, Vec<InstanceId>>,
+    /// Instances whose lists changed.
+    changed: BTreeSet<InstanceId>,
+    epoch: u64,
+}
 
 #[derive(Debug, Default)]
 struct Lists {
@@ -21,60 +33,126 @@ struct Lists {
     gone: BTreeSet<ModelId>,
 }
 
+/// Which list of an instance a model is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum List {
+    Keep,
+    Surplus,
+    Gone,
+}
+
+// === impl Weighed ===
+
+impl Weighed {
+    fn set(&mut self, model: &ModelId, entries: Vec<(InstanceId, List)>) {
+        for id in self.places.remove(model).unwrap_or_default() {
+            if let Some(lists) = self.lists.get_mut(&id) {
+                lists.keep.remove(model);
+                lists.surplus.remove(model);
+                lists.gone.remove(model);
+            }
+            self.changed.insert(id);
+        }
+        for (id, list) in entries {
+            let lists = self.lists.entry(id.clone()).or_default();
+            let list = match list {
+                List::Keep => &mut lists.keep,
+                List::Surplus => &mut lists.surplus,
+                List::Gone => &mut lists.gone,
+            };
+            list.insert(model.clone());
+            self.changed.insert(id.clone());
+            self.places.entry(model.clone()).or_default().push(id);
+        }
+    }
+}
+
 // === impl Core ===
 
 impl Core {
-    pub(super) fn hint(&mut self, sight: &Sight, wants: &[Want]) {
-        let mut lists: HashMap<InstanceId, Lists> = HashMap::new();
-        for want in wants {
-            let Some(copies) = sight.copies.get(&want.model).filter(|copies| !copies.ready.is_empty()) else {
-                continue;
-            };
-            let order = self.fleet.order(sight, &want.runtimes, &want.model);
-            let position = |id: &InstanceId| order.iter().position(|other| other == id).unwrap_or(usize::MAX);
-            let mut ready = copies.ready.clone();
-            ready.sort_by_key(|id| (position(id), id.clone()));
-            for id in ready.iter().filter(|id| want.spare.as_ref() != Some(*id)).take(want.pinned as usize) {
-                lists.entry(id.clone()).or_default().keep.insert(want.model.clone());
+    /// Weighs these models, or all, and tells the agents whose hints changed.
+    pub(super) fn hint(&mut self, sight: &Sight, all: bool, models: &BTreeSet<ModelId>) {
+        let mut weighed = std::mem::take(&mut self.weighed);
+        let wants = std::mem::take(&mut self.wants);
+        let all = all || weighed.epoch != self.epoch;
+        let (mut strange, mut known) = (Vec::new(), Vec::new());
+        {
+            let present = self.fleet.present(&self.namespace);
+            let held = || present.values().flat_map(|(_, agent)| agent.view.copies().map(|(model, _)| model));
+            let models: BTreeSet<&ModelId> = if all { held().collect() } else { models.iter().collect() };
+            if all {
+                weighed = Weighed { epoch: self.epoch, ..Weighed::default() };
+                weighed.changed.extend(present.keys().cloned());
             }
-            // Where an instance has not said what it holds, too little is known to call a copy one too many.
-            if self.fleet.of_class(&want.runtimes).any(|agent| agent.is_unknown(sight.now)) {
-                continue;
-            }
-            for id in ready.iter().skip(want.copies.max(1) as usize) {
-                lists.entry(id.clone()).or_default().surplus.insert(want.model.clone());
+            for model in models {
+                match wants.get(model) {
+                    Some(want) => known.push(want),
+                    None => strange.push((model.clone(), holders(&present, model))),
+                }
             }
         }
-        let named: HashSet<&ModelId> = wants.iter().map(|want| &want.model).collect();
-        for (id, (_, agent)) in self.fleet.present(&self.namespace) {
-            let held = agent
-                .view
-                .copies()
-                .filter(|(_, seen)| !matches!(seen.state, CopyState::Gone | CopyState::Failed { .. }));
-            let gone = held.map(|(model, _)| model).filter(|model| !named.contains(model)).cloned();
-            lists.entry(id).or_default().gone.extend(gone);
+        for (model, entries) in strange {
+            weighed.set(&model, entries);
         }
-        debug_assert!(wants.iter().all(|want| {
-            let ready = sight.copies.get(&want.model).map_or(&[][..], |copies| &copies.ready);
-            last_copy::keeps_one(&want.model, ready, |id, model| {
-                lists.get(id).is_some_and(|lists| lists.surplus.contains(model) || lists.gone.contains(model))
-            })
-        }));
-        let mut by_id: BTreeMap<InstanceId, Hints> = BTreeMap::new();
-        for (id, Lists { keep, surplus, gone }) in lists {
-            let texts = |models: BTreeSet<ModelId>| models.into_iter().map(|model| model.to_string()).collect();
-            let hints = Hints { epoch: self.epoch, keep: texts(keep), surplus: texts(surplus), gone: texts(gone) };
-            by_id.insert(id, hints);
+        for want in known {
+            let entries = self.weigh(sight, want);
+            weighed.set(&want.model, entries);
         }
         for agent in self.fleet.agents.values() {
-            let Some(hints) = agent.id().and_then(|id| by_id.get(&id)) else { continue };
+            let Some(id) = agent.id().filter(|id| weighed.changed.contains(id)) else { continue };
+            let hints = weighed.lists.get(&id).map_or_else(Hints::default, Lists::hints);
+            let hints = Hints { epoch: self.epoch, ..hints };
             agent.hints.send_if_modified(|last| {
-                let other = last != hints;
+                let other = *last != hints;
                 if other {
-                    last.clone_from(hints);
+                    *last = hints;
                 }
                 other
             });
         }
+        weighed.changed.clear();
+        self.wants = wants;
+        self.weighed = weighed;
+    }
+
+    /// The lists of instances that a model of the table belongs in.
+    fn weigh(&mut self, sight: &Sight, want: &Want) -> Vec<(InstanceId, List)> {
+        let model = &want.model;
+        let ready = sight.copies.get(model).map_or(&[][..], |copies| &copies.ready);
+        if ready.is_empty() {
+            return Vec::new();
+        }
+        let order = self.fleet.order(sight, &want.runtimes, model);
+        let position = |id: &InstanceId| order.iter().position(|other| other == id).unwrap_or(usize::MAX);
+        let mut ready = ready.to_vec();
+        ready.sort_by_key(|id| (position(id), id.clone()));
+        let kept = ready.iter().filter(|id| want.spare.as_ref() != Some(*id)).take(want.pinned as usize);
+        let mut entries: Vec<_> = kept.map(|id| (id.clone(), List::Keep)).collect();
+        // Where an instance has not said what it holds, too little is known to call a copy one too many.
+        if !self.fleet.of_class(&want.runtimes).any(|agent| agent.is_unknown(sight.now)) {
+            let surplus = ready.iter().skip(want.copies.max(1) as usize);
+            entries.extend(surplus.map(|id| (id.clone(), List::Surplus)));
+        }
+        debug_assert!(last_copy::keeps_one(model, &ready, |id, _| {
+            entries.iter().any(|(of, list)| of == id && *list != List::Keep)
+        }));
+        entries
+    }
+}
+
+/// The instances that hold a model which is in no table.
+fn holders(present: &Present<'_>, model: &ModelId) -> Vec<(InstanceId, List)> {
+    let holds = |state: &CopyState| !matches!(state, CopyState::Gone | CopyState::Failed { .. });
+    let holders =
+        present.iter().filter(|(_, (_, agent))| agent.view.copy(model).is_some_and(|seen| holds(&seen.state)));
+    holders.map(|(id, _)| (id.clone(), List::Gone)).collect()
+}
+
+// === impl Lists ===
+
+impl Lists {
+    fn hints(&self) -> Hints {
+        let texts = |models: &BTreeSet<ModelId>| models.iter().map(ToString::to_string).collect();
+        Hints { epoch: 0, keep: texts(&self.keep), surplus: texts(&self.surplus), gone: texts(&self.gone) }
     }
 }

@@ -14,7 +14,7 @@ use super::{
     asks::Asks,
     dial::Answer,
     evaluate::{Sight, Want},
-    fleet::Fleet,
+    fleet::{Copies, Fleet},
     publish::RING,
 };
 
@@ -59,12 +59,14 @@ impl Fleet {
 // === impl Core ===
 
 impl Core {
-    pub(super) fn keep(&mut self, sight: &Sight, wants: &[Want]) {
+    pub(super) fn keep(&mut self, sight: &Sight) {
+        let wants = std::mem::take(&mut self.wants);
         let present = self.fleet.present(&self.namespace).into_iter();
         let live: HashSet<InstanceId> =
             present.filter(|(_, (_, agent))| agent.is_live(sight.now)).map(|(id, _)| id).collect();
-        for want in wants.iter().filter(|want| want.copies > 0) {
-            let copies = sight.copies.get(&want.model).cloned().unwrap_or_default();
+        let none = Copies::default();
+        for want in wants.values().filter(|want| want.copies > 0) {
+            let copies = sight.copies.get(&want.model).unwrap_or(&none);
             let mut held: Vec<InstanceId> = copies.ready.iter().chain(&copies.moving).cloned().collect();
             held.extend(
                 self.asks.open_of(&want.model).filter(|id| !copies.ready.contains(id) && !copies.moving.contains(id)),
@@ -77,6 +79,9 @@ impl Core {
             }
             // What is missing may be had later: a refusal ends, an instance comes.
             self.waits = true;
+            if self.asks.is_full() {
+                break;
+            }
             let mut order = self.fleet.order(sight, &want.runtimes, &want.model);
             order.retain(|id| {
                 live.contains(id)
@@ -96,6 +101,7 @@ impl Core {
                 held.push(placing.instance);
             }
         }
+        self.wants = wants;
     }
 
     fn ask(&mut self, want: &Want, instance: InstanceId, why: Why) {

@@ -10,7 +10,7 @@ impl Core {
     pub(super) fn look(&self) -> Look {
         let now = self.now();
         let table = self.published.table();
-        let copies = self.fleet.copies(now, &self.namespace);
+        let copies = &self.fleet.copies;
         let of_table = || table.models.keys().filter_map(|model| copies.get(model.as_str()));
         let mut look = Look {
             version: version(&self.published, self.epoch),

@@ -15,6 +15,7 @@ mod outside;
 mod proxies;
 mod publish;
 mod services;
+mod stale;
 mod table;
 mod wire;
 
@@ -29,7 +30,7 @@ use modelring_process::{
     probes::Health,
     tls::{Connector, Name},
 };
-use modelring_proto::v1::Hints;
+use modelring_proto::v1::{AgentEvent, Hints, agent_event};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -39,11 +40,14 @@ use tokio_util::sync::CancellationToken;
 use self::{
     asks::Asks,
     catalog::Catalog,
+    evaluate::Want,
     fleet::{Agent, Fleet},
+    hints::Weighed,
     outside::Grpc,
     proxies::Proxies,
     publish::Published,
     services::Services,
+    stale::Stale,
 };
 pub use self::{
     asks::Place,
@@ -105,6 +109,13 @@ pub enum Event {
     Look(oneshot::Sender<Look>),
 }
 
+/// Demand for a model, and what of it was last derived from.
+#[derive(Debug, Default)]
+struct Used {
+    demand: Demand,
+    seen: u32,
+}
+
 /// All state of control.
 pub struct Core {
     namespace: String,
@@ -124,9 +135,13 @@ pub struct Core {
     services: Services,
     fleet: Fleet,
     asks: Asks,
-    demand: HashMap<ModelId, Demand>,
+    demand: HashMap<ModelId, Used>,
     /// Models that were ready once, or failed for good: they want no copy by themselves any more.
     settled: HashSet<ModelId>,
+    /// How many copies each model of the table should have.
+    wants: BTreeMap<ModelId, Want>,
+    weighed: Weighed,
+    stale: Stale,
     proxies: Proxies,
     published: Published,
     /// Something waits for time to pass.
@@ -177,6 +192,9 @@ impl Core {
             asks: Asks::default(),
             demand: HashMap::new(),
             settled: HashSet::new(),
+            wants: BTreeMap::new(),
+            weighed: Weighed::default(),
+            stale: Stale::default(),
             proxies: Proxies::default(),
             published: Published::default(),
             waits: false,
@@ -285,6 +303,9 @@ impl Core {
                 // Pings and pongs alone change nothing that is derived, unless a lease begins by it.
                 let Some(agent) = self.fleet.agents.get_mut(&address) else { return Ok(()) };
                 let quiet = heard.is_quiet() && agent.is_live(now);
+                if let Heard::Said(AgentEvent { event: Some(agent_event::Event::Copy(copy)), .. }) = &heard {
+                    self.fleet.moved.insert(ModelId::from(copy.model.as_str()));
+                }
                 agent.hear(now, heard, &self.namespace);
                 self.dirty |= !quiet;
             }
@@ -320,7 +341,9 @@ impl Core {
         let catalog = last.next(desired, &self.built_in, &self.config, &self.services.records);
         if catalog.storage_changes != last.storage_changes {
             self.services.services.values_mut().for_each(|service| service.vmodel.forget_tries());
+            self.stale.all = true;
         }
+        self.stale.names.extend(catalog::changed(&last, &catalog).cloned());
         self.dial(&catalog);
         self.catalog = Some(catalog);
         self.dirty = true;
@@ -354,6 +377,7 @@ impl Core {
                 hello: None,
                 away: false,
                 stocked: false,
+                told: 0,
                 busy: Duration::ZERO,
                 accepts: true,
                 trouble: None,
@@ -372,6 +396,8 @@ impl Core {
             self.services.room_answer(&service, answer);
         }
         tracing::debug!(model = %place.0, instance = %place.1, ?answer, "a load that was asked for has ended");
+        self.stale.model(place.0.as_str());
+        self.fleet.moved.insert(place.0.clone());
         self.asks.end(now, place, answer);
     }
 }

@@ -226,6 +226,7 @@ impl Core {
             "a proxy had a higher epoch than was kept, starting over above it"
         );
         self.published.start_over();
+        self.stale.all = true;
         self.services.services.values_mut().for_each(|service| service.changed_at = None);
         self.proxies.drop_all();
         Ok(())
@@ -240,11 +241,12 @@ impl Core {
             let reported = agent.hello.as_ref().and_then(|hello| busy.get(hello.instance_id.as_str()));
             agent.busy = agent.busy.saturating_add(reported.copied().unwrap_or_default());
         }
-        let copies = self.fleet.copies(now, &self.namespace);
         for copy in &usage.copies {
             let model = ModelId::from(copy.model.as_str());
             let Some(entry) = self.published.table().models.get(model.as_str()) else { continue };
-            let seen = copies.get(&model);
+            let new = self.fleet.moved.contains(&model);
+            let new = new.then(|| self.fleet.count(now, &self.fleet.present(&self.namespace), &model));
+            let seen = new.as_ref().or_else(|| self.fleet.copies.get(&model));
             let runtimes = self.published.table().classes.get(&entry.class).map(|class| class.runtimes.as_slice());
             let present = Present {
                 ready: seen.map_or(0, |seen| u32::try_from(seen.ready.len()).unwrap_or(u32::MAX)),
@@ -257,10 +259,9 @@ impl Core {
                 in_flight: copy.in_flight,
                 saturated: copy.saturated,
             };
-            let demand = self.demand.entry(model).or_default();
-            let before = demand.copies(now);
-            demand.report(now, report, present);
-            self.dirty |= demand.copies(now) != before;
+            let wanted = self.demand.entry(model).or_default();
+            wanted.demand.report(now, report, present);
+            self.dirty |= wanted.demand.copies(now) != wanted.seen;
         }
     }
 }

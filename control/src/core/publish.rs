@@ -5,9 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use modelring_proto::v1::{Class, Instance, Model, ModelRef, RingParameters, Tuning, VModel, Version, Wanted};
+use modelring_placement::id::ModelId;
+use modelring_proto::v1::{
+    Class, Instance, Model, ModelRef, Notices, RingParameters, TableChange, Tuning, VModel, Version, Wanted,
+};
 
-use super::{Core, about_service, catalog::Catalog, proxies::Delta, services::Service, table::Table};
+use super::{Core, about_service, catalog::Catalog, evaluate::Want, proxies::Delta, services::Service, table::Table};
 use crate::{dataplane::Dataplane, settings::Settings, source::Notice};
 
 /// Seed and points of all rings: the same in every control, so that a restart moves nothing.
@@ -19,6 +22,10 @@ pub(super) struct Published {
     table: Arc<Table>,
     /// n of its version; 0 = none was published.
     n: u64,
+    /// Models of the table by class.
+    classes: BTreeMap<String, usize>,
+    /// Services of which it is not known in which table their entry last changed: the next one.
+    undated: BTreeSet<String>,
 }
 
 // === impl Published ===
@@ -46,31 +53,134 @@ impl Published {
 // === impl Core ===
 
 impl Core {
-    /// Puts a table in force and tells all. Nothing is told where nothing changed.
-    pub(super) fn publish(&mut self, mut table: Table) {
-        table.proxies = self.proxies.count();
-        let before = self.published.table.clone();
-        table.share_with(&before);
-        let change = table.change_since(&before);
-        if change.is_none() && !self.published.is_first() {
+    /// Puts the table with this change in force and tells all. Nothing is told where nothing changed.
+    pub(super) fn publish(
+        &mut self,
+        catalog: &Catalog,
+        instances: &BTreeMap<String, Instance>,
+        all: bool,
+        mut change: TableChange,
+    ) {
+        let (tuning, notices) = (tuning(&catalog.settings, &self.dataplane), self.notices(catalog));
+        let (proxies, notices) = (self.proxies.count(), notices.into_iter().map(notice).collect::<Vec<_>>());
+        let table = Arc::make_mut(&mut self.published.table);
+        if all {
+            for id in table.classes.keys().cloned().collect::<Vec<_>>() {
+                let class = Class { runtimes: catalog.labels.serving(&id), id: id.clone() };
+                set(&mut table.classes, id, class, &mut change.classes);
+            }
+            let gone: Vec<_> = table.instances.keys().filter(|id| !instances.contains_key(*id)).cloned().collect();
+            for id in gone {
+                unset(&mut table.instances, id, &mut change.removed_instances);
+            }
+            for (id, instance) in instances {
+                set(&mut table.instances, id.clone(), instance.clone(), &mut change.instances);
+            }
+        }
+        if table.tuning != tuning {
+            change.tuning = Some(tuning.clone());
+            table.tuning = tuning;
+        }
+        if table.ring != RING {
+            change.ring = Some(RING);
+            table.ring = RING;
+        }
+        if table.proxies != proxies {
+            change.proxies = Some(proxies);
+            table.proxies = proxies;
+        }
+        if table.notices != notices {
+            change.notices = Some(Notices { notices: notices.clone() });
+            table.notices = notices;
+        }
+        if change == TableChange::default() && !self.published.is_first() {
             self.admit();
             return;
         }
         self.published.n += 1;
         let version = self.published.version(self.epoch);
-        let change = change.unwrap_or_default();
-        let changed: BTreeSet<&str> = change.vmodels.iter().map(|vmodel| vmodel.name.as_str()).collect();
-        for (name, service) in &mut self.services.services {
-            if service.changed_at.is_none() || changed.contains(name.as_str()) {
+        let changed = change.vmodels.iter().map(|vmodel| &vmodel.name);
+        for name in changed.chain(&std::mem::take(&mut self.published.undated)) {
+            if let Some(service) = self.services.services.get_mut(name) {
                 service.changed_at = Some(version.n);
             }
         }
-        self.published.table = Arc::new(table);
         self.health.ready.set(Ok(()));
         // Who is dropped here changes the count of proxies: that is the next change.
         let dropped = self.proxies.send(&Arc::new(Delta { version, change }));
         self.admit();
         self.dirty |= dropped;
+    }
+
+    /// Lists a service in the table: its name, its models, the copies that they should have.
+    pub(super) fn list(&mut self, catalog: &Catalog, name: &str, wants: Vec<Want>, change: &mut TableChange) {
+        let Some(service) = self.services.services.get_mut(name) else { return };
+        let table = Arc::make_mut(&mut self.published.table);
+        let entries: Vec<Model> = service.named().map(|(_, kept)| service.entry(kept)).collect();
+        for entry in entries {
+            let id = entry.r#ref.as_ref().map(|reference| reference.id.clone()).unwrap_or_default();
+            if table.models.get(&id).is_none_or(|before| before.class != entry.class) {
+                let class = Class { id: entry.class.clone(), runtimes: catalog.labels.serving(&entry.class) };
+                *self.published.classes.entry(entry.class.clone()).or_default() += 1;
+                set(&mut table.classes, entry.class.clone(), class, &mut change.classes);
+            }
+            set(&mut table.models, id, entry, &mut change.models);
+        }
+        let vmodel = service.vmodel_entry(name);
+        if service.changed_at.is_none() {
+            self.published.undated.insert(name.to_owned());
+        }
+        set(&mut table.vmodels, name.to_owned(), vmodel, &mut change.vmodels);
+        let before = std::mem::replace(&mut service.listed, wants.iter().map(|want| want.model.clone()).collect());
+        let gone: Vec<ModelId> = before.into_iter().filter(|id| !service.listed.contains(id)).collect();
+        for want in wants {
+            let id = want.model.to_string();
+            match want.copies {
+                // One that stays and wants none is told so.
+                0 => {
+                    if Arc::make_mut(&mut table.wanted).remove(&id).is_some() {
+                        change.wanted.push(Wanted { model: id, copies: 0 });
+                    }
+                }
+                copies => set(&mut table.wanted, id.clone(), Wanted { model: id, copies }, &mut change.wanted),
+            }
+            self.wants.insert(want.model.clone(), want);
+        }
+        self.delist_models(&gone, change);
+    }
+
+    /// Takes a service out that is no longer asked for.
+    pub(super) fn delist(&mut self, name: &str, change: &mut TableChange) {
+        let memory = self.memory.clone();
+        let service = self.services.remove(&*memory, name);
+        if self.services.records.contains_key(name) {
+            self.stale.names.insert(name.to_owned());
+        }
+        let Some(service) = service else { return };
+        unset(&mut Arc::make_mut(&mut self.published.table).vmodels, name.to_owned(), &mut change.removed_vmodels);
+        self.delist_models(&service.listed, change);
+    }
+
+    fn delist_models(&mut self, models: &[ModelId], change: &mut TableChange) {
+        let table = Arc::make_mut(&mut self.published.table);
+        for model in models {
+            let id = model.to_string();
+            Arc::make_mut(&mut table.wanted).remove(&id);
+            if let Some(class) = table.models.get(&id).map(|entry| entry.class.clone())
+                && let Some(count) = self.published.classes.get_mut(&class)
+            {
+                *count -= 1;
+                if *count == 0 {
+                    self.published.classes.remove(&class);
+                    unset(&mut table.classes, class, &mut change.removed_classes);
+                }
+            }
+            unset(&mut table.models, id, &mut change.removed_models);
+            self.wants.remove(model);
+            self.settled.remove(model);
+            self.demand.remove(model);
+            self.asks.forget(model);
+        }
     }
 
     fn admit(&mut self) {
@@ -96,38 +206,6 @@ impl Core {
         notices.extend(troubles.filter_map(|(name, service)| Some(about_service(name, service.trouble.clone()?))));
         notices.extend(self.proxies.notices());
         notices
-    }
-
-    /// The table of all that is known.
-    pub(super) fn table(
-        &self,
-        catalog: &Catalog,
-        instances: BTreeMap<String, Instance>,
-        wanted: BTreeMap<String, Wanted>,
-    ) -> Table {
-        let (mut classes, mut models, mut vmodels) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        for (name, service) in &self.services.services {
-            for (_, kept) in service.named() {
-                let class = &kept.model_type;
-                if !classes.contains_key(class) {
-                    let runtimes = catalog.labels.serving(class);
-                    classes.insert(class.clone(), Class { id: class.clone(), runtimes });
-                }
-                models.insert(kept.id.clone(), service.entry(kept));
-            }
-            vmodels.insert(name.clone(), service.vmodel_entry(name));
-        }
-        Table {
-            classes: Arc::new(classes),
-            models: Arc::new(models),
-            vmodels: Arc::new(vmodels),
-            instances: Arc::new(instances),
-            wanted: Arc::new(wanted),
-            tuning: tuning(&catalog.settings, &self.dataplane),
-            ring: RING,
-            proxies: 0,
-            notices: self.notices(catalog).into_iter().map(notice).collect(),
-        }
     }
 }
 
@@ -162,6 +240,22 @@ impl Service {
             target: self.vmodel.target().map(ToString::to_string).unwrap_or_default(),
             target_weight: self.weight,
         }
+    }
+}
+
+/// Sets an entry; one that is another than before is noted as changed.
+fn set<V: Clone + PartialEq>(map: &mut Arc<BTreeMap<String, V>>, key: String, value: V, changed: &mut Vec<V>) {
+    if map.get(&key) != Some(&value) {
+        changed.push(value.clone());
+        Arc::make_mut(map).insert(key, value);
+    }
+}
+
+/// Takes an entry out; one that was there is noted as removed.
+fn unset<V: Clone>(map: &mut Arc<BTreeMap<String, V>>, key: String, removed: &mut Vec<String>) {
+    if map.contains_key(&key) {
+        Arc::make_mut(map).remove(&key);
+        removed.push(key);
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Service {
     pub(super) changed_at: Option<u64>,
     /// What came of the room that was asked for.
     pub(super) room: Option<Result<(), String>>,
+    /// Its models in the table.
+    pub(super) listed: Vec<ModelId>,
     /// An instance where the new model may take the place of the old one.
     pub(super) place: Option<InstanceId>,
     /// What keeps it from being right, for people.
@@ -95,6 +97,7 @@ impl Services {
                 weight: 0,
                 changed_at: None,
                 room: None,
+                listed: Vec::new(),
                 place: None,
                 trouble: None,
             }
@@ -112,18 +115,15 @@ impl Services {
         })
     }
 
-    /// Takes the vmodels out that are no longer asked for, with their records.
-    pub(super) fn retain(&mut self, memory: &dyn ActiveMemory, is_asked_for: impl Fn(&str) -> bool) {
-        self.services.retain(|name, _| is_asked_for(name));
-        self.records.retain(|name, _| {
-            if is_asked_for(name) {
-                return true;
+    /// Takes a vmodel out that is no longer asked for, with its record. Returns it if it was there.
+    pub(super) fn remove(&mut self, memory: &dyn ActiveMemory, name: &str) -> Option<Service> {
+        if self.records.contains_key(name) {
+            match memory.remove(name) {
+                Ok(()) => drop(self.records.remove(name)),
+                Err(error) => tracing::warn!(name, %error, "the record of a service that is no more stays"),
             }
-            memory
-                .remove(name)
-                .inspect_err(|error| tracing::warn!(name, %error, "the record of a service that is no more stays"))
-                .is_err()
-        });
+        }
+        self.services.remove(name)
     }
 
     pub(super) fn room_answer(&mut self, name: &str, answer: &Answer) {

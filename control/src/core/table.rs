@@ -36,43 +36,6 @@ pub struct Table {
 // === impl Table ===
 
 impl Table {
-    /// Takes the maps of `before` where this table has the same.
-    pub(crate) fn share_with(&mut self, before: &Self) {
-        fn share<V: PartialEq>(own: &mut Arc<BTreeMap<String, V>>, before: &Arc<BTreeMap<String, V>>) {
-            if own == before {
-                own.clone_from(before);
-            }
-        }
-        share(&mut self.classes, &before.classes);
-        share(&mut self.models, &before.models);
-        share(&mut self.vmodels, &before.vmodels);
-        share(&mut self.instances, &before.instances);
-        share(&mut self.wanted, &before.wanted);
-    }
-
-    /// What changed from `before` to this table; `None` if nothing did.
-    pub(crate) fn change_since(&self, before: &Self) -> Option<TableChange> {
-        let mut change = TableChange::default();
-        let (wanted, dropped) = changed(&before.wanted, &self.wanted);
-        change.wanted = wanted;
-        // A model that is in the table no longer wants anything; one that stays and wants none is told so.
-        change.wanted.extend(
-            dropped
-                .into_iter()
-                .filter(|model| self.models.contains_key(model))
-                .map(|model| Wanted { model, copies: 0 }),
-        );
-        (change.classes, change.removed_classes) = changed(&before.classes, &self.classes);
-        (change.models, change.removed_models) = changed(&before.models, &self.models);
-        (change.vmodels, change.removed_vmodels) = changed(&before.vmodels, &self.vmodels);
-        (change.instances, change.removed_instances) = changed(&before.instances, &self.instances);
-        change.tuning = (self.tuning != before.tuning).then(|| self.tuning.clone());
-        change.ring = (self.ring != before.ring).then_some(self.ring);
-        change.proxies = (self.proxies != before.proxies).then_some(self.proxies);
-        change.notices = (self.notices != before.notices).then(|| Notices { notices: self.notices.clone() });
-        (change != TableChange::default()).then_some(change)
-    }
-
     /// The whole table in chunks, one at a time: they are made as they are sent.
     pub fn snapshot(&self, version: Version, observer: bool) -> impl Iterator<Item = RoutesUpdate> {
         let update = move |kind: Kind, change: TableChange| RoutesUpdate {
@@ -100,19 +63,6 @@ impl Table {
             .map(move |change| update(Kind::SnapshotChunk, change))
             .chain(std::iter::once(update(Kind::SnapshotEnd, end)))
     }
-}
-
-/// The entries that are new or another, and the keys that are gone.
-fn changed<V: Clone + PartialEq>(
-    before: &Arc<BTreeMap<String, V>>,
-    after: &Arc<BTreeMap<String, V>>,
-) -> (Vec<V>, Vec<String>) {
-    if Arc::ptr_eq(before, after) {
-        return (Vec::new(), Vec::new());
-    }
-    let set = after.iter().filter(|(key, value)| before.get(*key) != Some(value)).map(|(_, value)| value.clone());
-    let removed = before.keys().filter(|key| !after.contains_key(*key)).cloned();
-    (set.collect(), removed.collect())
 }
 
 fn chunks<V: Clone>(
@@ -157,16 +107,5 @@ mod tests {
         assert!(names.iter().eq(table.vmodels.keys()));
         assert_eq!(updates[3].kind, i32::from(Kind::SnapshotEnd));
         assert!(updates[3].change.as_ref().unwrap().notices.is_none());
-    }
-
-    #[test]
-    fn a_change_names_what_is_new_and_what_is_gone_and_nothing_else() {
-        let (before, mut after) = (table(5), table(4));
-        assert_eq!(before.change_since(&before.clone()), None);
-        Arc::make_mut(&mut after.vmodels).get_mut("m000001").unwrap().active = "x".to_owned();
-        let change = after.change_since(&before).unwrap();
-        assert_eq!(change.vmodels.len(), 1);
-        assert_eq!(change.removed_vmodels, ["m000004"]);
-        assert_eq!(change.proxies, None);
     }
 }
