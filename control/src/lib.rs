@@ -11,6 +11,7 @@ pub mod convert;
 pub mod core;
 pub mod crd;
 pub mod dataplane;
+pub mod deployment;
 mod error;
 pub mod folder;
 pub mod metrics;
