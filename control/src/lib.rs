@@ -18,6 +18,7 @@ pub mod metrics;
 mod routes;
 pub mod settings;
 pub mod source;
+pub mod status;
 
 pub use config::Config;
 pub use control::{Control, Running};
