@@ -16,6 +16,7 @@ mod error;
 pub mod folder;
 pub mod metrics;
 mod routes;
+pub mod scale;
 pub mod settings;
 pub mod source;
 pub mod status;

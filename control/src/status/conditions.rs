@@ -17,7 +17,13 @@ pub struct Condition {
 
 /// Our two conditions. The time of one changes with its truth alone.
 #[must_use]
-pub fn conditions(available: bool, proxy_ready: bool, why: (&str, &str), before: &[Condition], now: &str) -> Vec<Condition> {
+pub fn conditions(
+    available: bool,
+    proxy_ready: bool,
+    why: (&str, &str),
+    before: &[Condition],
+    now: &str,
+) -> Vec<Condition> {
     let make = |kind: &'static str, holds: bool, reason: &str, message: &str| {
         let since = before.iter().find(|before| before.kind == kind && before.holds == holds);
         let (reason, message) = if holds { ("", "") } else { (reason, message) };
@@ -44,7 +50,10 @@ mod tests {
     #[test]
     fn the_time_of_a_condition_changes_with_its_truth_alone() {
         let first = conditions(false, true, ("ModelLoadFailed", "broken"), &[], "1");
-        assert_eq!((first[0].holds, first[0].reason.as_str(), first[0].since.as_str()), (false, "ModelLoadFailed", "1"));
+        assert_eq!(
+            (first[0].holds, first[0].reason.as_str(), first[0].since.as_str()),
+            (false, "ModelLoadFailed", "1")
+        );
         let other_text = conditions(false, true, ("ModelLoadFailed", "other"), &first, "2");
         assert_eq!((other_text[0].message.as_str(), other_text[0].since.as_str()), ("other", "1"));
         let well = conditions(true, true, ("", ""), &other_text, "3");

@@ -28,7 +28,8 @@ pub fn derive(seen: &Seen) -> Status {
         Some(_) if seen.blocked => Transition::BlockedByFailedLoad,
         Some(_) => Transition::InProgress,
     };
-    let copies = [seen.active.as_ref(), target].into_iter().flatten().filter(|model| counts(model)).map(|model| model.copies);
+    let copies =
+        [seen.active.as_ref(), target].into_iter().flatten().filter(|model| counts(model)).map(|model| model.copies);
     let (failed_copies, total_copies) = copies.fold((0, 0), |(failed, total), copies| {
         (failed + copies.failed, total + copies.loading + copies.ready + copies.failed)
     });
@@ -73,13 +74,10 @@ fn failure(model: &ModelSeen) -> Option<FailureInfo> {
     };
     match model.class {
         Class::NotRecognized => said(Reason::RuntimeNotRecognized, "Specified runtime name not recognized"),
-        Class::NotSupported => said(
-            Reason::NoSupportingRuntime,
-            "No ServingRuntime supports specified model type and/or protocol",
-        ),
-        Class::Waiting => {
-            said(Reason::RuntimeUnhealthy, "Waiting for supporting runtime Pod to become available")
+        Class::NotSupported => {
+            said(Reason::NoSupportingRuntime, "No ServingRuntime supports specified model type and/or protocol")
         }
+        Class::Waiting => said(Reason::RuntimeUnhealthy, "Waiting for supporting runtime Pod to become available"),
         Class::Served => model.failure.as_ref().map(|failure| FailureInfo {
             reason: Reason::ModelLoadFailed,
             message: failure.message.clone(),
@@ -100,7 +98,8 @@ mod tests {
     use super::{super::Failure, *};
 
     fn model(id: &str, loading: u32, ready: u32, failed: u32) -> ModelSeen {
-        let failure = (failed > 0).then(|| Failure { location: "pod".into(), message: "broken".into(), time: "t".into() });
+        let failure =
+            (failed > 0).then(|| Failure { location: "pod".into(), message: "broken".into(), time: "t".into() });
         ModelSeen { id: id.into(), copies: Copies { loading, ready, failed }, failure, class: Class::Served }
     }
 
@@ -125,7 +124,10 @@ mod tests {
         assert_eq!(status.active, State::FailedToLoad);
         assert_eq!((status.transition, status.available), (Transition::UpToDate, false));
         let failure = status.failure.unwrap();
-        assert_eq!((failure.reason, failure.message.as_str(), failure.location.as_str()), (Reason::ModelLoadFailed, "broken", "pod"));
+        assert_eq!(
+            (failure.reason, failure.message.as_str(), failure.location.as_str()),
+            (Reason::ModelLoadFailed, "broken", "pod")
+        );
         assert_eq!(status.failed_copies, 1);
     }
 
@@ -153,8 +155,18 @@ mod tests {
     #[test]
     fn without_a_runtime_the_status_says_which_is_missing() {
         for (class, state, reason, text) in [
-            (Class::Waiting, State::Loading, Reason::RuntimeUnhealthy, "Waiting for supporting runtime Pod to become available"),
-            (Class::NotRecognized, State::FailedToLoad, Reason::RuntimeNotRecognized, "Specified runtime name not recognized"),
+            (
+                Class::Waiting,
+                State::Loading,
+                Reason::RuntimeUnhealthy,
+                "Waiting for supporting runtime Pod to become available",
+            ),
+            (
+                Class::NotRecognized,
+                State::FailedToLoad,
+                Reason::RuntimeNotRecognized,
+                "Specified runtime name not recognized",
+            ),
             (
                 Class::NotSupported,
                 State::FailedToLoad,
@@ -172,7 +184,10 @@ mod tests {
     #[test]
     fn an_invalid_spec_says_so_and_leaves_what_answers_alone() {
         let status = derive(&Seen { invalid: Some("both forms".into()), ..seen(Some(model("a", 0, 1, 0)), None) });
-        assert_eq!((status.transition, status.active, status.available), (Transition::InvalidSpec, State::Loaded, true));
+        assert_eq!(
+            (status.transition, status.active, status.available),
+            (Transition::InvalidSpec, State::Loaded, true)
+        );
         assert_eq!(status.failure.unwrap().reason, Reason::InvalidPredictorSpec);
     }
 }
