@@ -51,7 +51,8 @@ pub fn pods(need: Need, settings: ScaleSettings) -> Pods {
 mod tests {
     use super::*;
 
-    const SETTINGS: ScaleSettings = ScaleSettings { pods_per_runtime: 2, to_zero: true, grace: Duration::from_secs(60) };
+    const SETTINGS: ScaleSettings =
+        ScaleSettings { pods_per_runtime: 2, to_zero: true, grace: Duration::from_secs(60) };
 
     fn need(needed: bool, idle: Option<u64>) -> Need {
         Need { replicas: None, needed, idle: idle.map(Duration::from_secs) }
