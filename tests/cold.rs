@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{Folder, Habits, InProcess, Setup, grpc};
-use modelring_proto::inference::{ModelInferRequest, model_infer_request::InferInputTensor};
+use harness::{Folder, Habits, InProcess, Setup, grpc, mnist_request};
 use tokio::task::JoinSet;
 
 const MODEL: &str = "cold";
@@ -25,20 +24,6 @@ async fn mesh(folder: &Folder) -> InProcess {
     InProcess::start(folder, setup).await
 }
 
-fn request() -> ModelInferRequest {
-    ModelInferRequest {
-        model_name: MODEL.to_owned(),
-        inputs: vec![InferInputTensor {
-            name: "Input3".to_owned(),
-            datatype: "FP32".to_owned(),
-            shape: vec![1, 1, 28, 28],
-            ..InferInputTensor::default()
-        }],
-        raw_input_contents: vec![vec![0; 784 * 4].into()],
-        ..ModelInferRequest::default()
-    }
-}
-
 /// 500 calls over 10 connections, begun as soon as the model is in the table.
 async fn callers(mesh: &InProcess, folder: &Folder) -> JoinSet<Result<(), tonic::Status>> {
     let mut clients = Vec::new();
@@ -57,7 +42,7 @@ async fn callers(mesh: &InProcess, folder: &Folder) -> JoinSet<Result<(), tonic:
     let mut calls = JoinSet::new();
     for number in 0..500 {
         let mut client = clients[number % 10].clone();
-        calls.spawn(async move { client.model_infer(request()).await.map(drop) });
+        calls.spawn(async move { client.model_infer(mnist_request(MODEL)).await.map(drop) });
     }
     calls
 }
@@ -84,7 +69,7 @@ async fn all_but_one_of_the_callers_are_cancelled_and_the_one_is_answered() {
     let mut calls = callers(&mesh, &folder).await;
     // One more, which stays.
     let mut client = grpc(mesh.grpc).await;
-    let stays = tokio::spawn(async move { client.model_infer(request()).await });
+    let stays = tokio::spawn(async move { client.model_infer(mnist_request(MODEL)).await });
     // All of them wait: the proxy has held them, and none can be answered before the load is done.
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(mesh.journal.loads(MODEL), 0, "the load still runs");

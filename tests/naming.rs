@@ -2,10 +2,8 @@
 //! answer with scores proves that it was read.)
 
 use bytes::Bytes;
-use harness::{Folder, RawAnswer, RawCall, Up, framed};
-use modelring_proto::inference::{
-    ModelInferRequest, ModelInferResponse, ModelStreamInferResponse, model_infer_request::InferInputTensor,
-};
+use harness::{Folder, RawAnswer, RawCall, Up, framed, mnist_request};
+use modelring_proto::inference::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
 use prost::Message;
 
 const MODEL: &str = "example-onnx-mnist";
@@ -20,19 +18,7 @@ fn serve() -> (Folder, Up) {
 }
 
 fn request(name: &str, id: &str) -> Vec<u8> {
-    ModelInferRequest {
-        model_name: name.to_owned(),
-        id: id.to_owned(),
-        inputs: vec![InferInputTensor {
-            name: "Input3".to_owned(),
-            datatype: "FP32".to_owned(),
-            shape: vec![1, 1, 28, 28],
-            ..InferInputTensor::default()
-        }],
-        raw_input_contents: vec![vec![0; 784 * 4].into()],
-        ..ModelInferRequest::default()
-    }
-    .encode_to_vec()
+    ModelInferRequest { id: id.to_owned(), ..mnist_request(name) }.encode_to_vec()
 }
 
 /// Field 1, a string.

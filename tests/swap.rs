@@ -8,10 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Folder, Habits, InProcess, LedgerWatch, Rest, Setup, Zipf, grpc};
-use modelring_proto::inference::{
-    ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient, model_infer_request::InferInputTensor,
-};
+use harness::{Folder, Habits, InProcess, LedgerWatch, Rest, Setup, Zipf, grpc, mnist_request};
+use modelring_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tonic::transport::Channel;
 
@@ -33,18 +31,7 @@ fn folder(models: usize) -> Folder {
 }
 
 async fn call(client: &mut GrpcInferenceServiceClient<Channel>, model: &str) -> Result<(), tonic::Status> {
-    let request = ModelInferRequest {
-        model_name: model.to_owned(),
-        inputs: vec![InferInputTensor {
-            name: "Input3".to_owned(),
-            datatype: "FP32".to_owned(),
-            shape: vec![1, 1, 28, 28],
-            ..InferInputTensor::default()
-        }],
-        raw_input_contents: vec![vec![0; 784 * 4].into()],
-        ..ModelInferRequest::default()
-    };
-    let answer = client.model_infer(request).await?.into_inner();
+    let answer = client.model_infer(mnist_request(model)).await?.into_inner();
     assert_eq!(answer.model_name, model);
     assert_eq!(answer.outputs[0].shape, [1, 10]);
     Ok(())

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use modelring_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use modelring_proto::inference::{
+    ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient, model_infer_request::InferInputTensor,
+};
 use tonic::transport::{Channel, Endpoint};
 
 /// A gRPC client of a proxy or model server.
@@ -21,6 +23,22 @@ pub async fn grpc(address: SocketAddr) -> GrpcInferenceServiceClient<Channel> {
         .await
         .expect("something listens there");
     GrpcInferenceServiceClient::new(channel).max_decoding_message_size(64 << 20).max_encoding_message_size(64 << 20)
+}
+
+/// A request for the MNIST model: a blank picture.
+#[must_use]
+pub fn mnist_request(model: &str) -> ModelInferRequest {
+    ModelInferRequest {
+        model_name: model.to_owned(),
+        inputs: vec![InferInputTensor {
+            name: "Input3".to_owned(),
+            datatype: "FP32".to_owned(),
+            shape: vec![1, 1, 28, 28],
+            ..InferInputTensor::default()
+        }],
+        raw_input_contents: vec![vec![0; 784 * 4].into()],
+        ..ModelInferRequest::default()
+    }
 }
 
 /// An answer to a REST request.

@@ -157,8 +157,11 @@ impl Drop for Process {
     }
 }
 
-/// Waits until the proxy says that it is ready.
-fn wait_until_ready(rest: SocketAddr) {
+/// Waits until the proxy that serves REST there says that it is ready.
+///
+/// # Panics
+/// When it does not within 20 s.
+pub fn wait_until_ready(rest: SocketAddr) {
     let deadline = Instant::now() + Duration::from_secs(20);
     let url = format!("http://{rest}/v2/health/ready");
     while !Command::new("curl").args(["-sf", &url]).status().is_ok_and(|status| status.success()) {
@@ -168,6 +171,10 @@ fn wait_until_ready(rest: SocketAddr) {
 }
 
 /// An address on loopback that was free a moment ago.
-pub(crate) fn free_address() -> SocketAddr {
+///
+/// # Panics
+/// When none is free.
+#[must_use]
+pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port is free")
 }

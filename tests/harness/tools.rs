@@ -19,6 +19,12 @@ pub fn grpcurl() -> PathBuf {
     tool("bin/grpcurl")
 }
 
+/// k6.
+#[must_use]
+pub fn k6() -> PathBuf {
+    tool("bin/k6")
+}
+
 /// MLServer.
 pub(crate) fn mlserver() -> PathBuf {
     tool("mlserver/bin/mlserver")

@@ -3,3 +3,4 @@
 mod adapter;
 mod agent;
 mod models;
+mod served;
