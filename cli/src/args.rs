@@ -45,7 +45,7 @@ pub(crate) enum Command {
     /// Run control: reads the manifests, decides how many copies, tells the proxies
     Control(control::Args),
     /// Run an agent: pulls models and drives the model server beside it
-    Agent(agent::Args),
+    Agent(Box<agent::Args>),
     /// Run the embedded ONNX model server
     Runtime(runtime::Args),
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{MlServer, grpc};
+use harness::{MlServer, binary, grpc};
 use modelring_agent::{Error, adapter::Settings};
 use modelring_proto::{
     inference::{ModelMetadataRequest, RepositoryIndexRequest, ServerReadyRequest},
@@ -306,4 +306,44 @@ async fn settings_that_make_no_sense_end_the_start_with_their_name() {
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("it started"),
     }
+}
+
+#[test]
+fn the_variables_of_modelmeshs_adapters_are_read_and_bad_ones_end_the_start_with_their_name() {
+    let pod = Pod::new();
+    let said = |variables: &[(&str, &str)]| {
+        let output = std::process::Command::new(binary())
+            .args(["agent", "--listen=127.0.0.1:0", "--server=mlserver"])
+            .arg(format!("--model-dir={}", pod.model_dir().display()))
+            .env("CONTAINER_MEM_REQ_BYTES", "1073741824")
+            .envs(variables.iter().copied())
+            .output()
+            .expect("the binary starts");
+        assert!(!output.status.success(), "{variables:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    for name in [
+        "CONTAINER_MEM_REQ_BYTES",
+        "MEM_BUFFER_BYTES",
+        "LOADING_CONCURRENCY",
+        "LOADTIME_TIMEOUT",
+        "DEFAULT_MODELSIZE",
+        "MODELSIZE_MULTIPLIER",
+        "LIMIT_PER_MODEL_CONCURRENCY",
+        "RUNTIME_PORT",
+    ] {
+        let error = said(&[(name, "many")]);
+        assert!(error.contains("invalid value 'many'") && error.contains(name), "{error}");
+    }
+    for (name, value) in
+        [("CONTAINER_MEM_REQ_BYTES", "-1"), ("MODELSIZE_MULTIPLIER", "0"), ("LOADING_CONCURRENCY", "0")]
+    {
+        let error = said(&[(name, value)]);
+        assert!(
+            error.contains(&format!("{name}: must be")) && error.contains(&format!("found value {value}")),
+            "{error}"
+        );
+    }
+    let error = said(&[("MEM_BUFFER_BYTES", "2147483648")]);
+    assert!(error.contains("MEM_BUFFER_BYTES: 2147483648 of the 1073741824 bytes"), "{error}");
 }

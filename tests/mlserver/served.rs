@@ -2,7 +2,12 @@
 
 use std::{net::SocketAddr, path::Path, process::Command};
 
-use harness::{Folder, MlServer, Process, Rest, S3, free_address, grpc, grpcurl, k6, python_client, wait_until_ready};
+use harness::{
+    Folder, MlServer, Process, RawCall, Rest, S3, framed, free_address, grpc, grpcurl, k6, python_client,
+    wait_until_ready,
+};
+use modelring_proto::inference::RepositoryModelUnloadRequest;
+use prost::Message;
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -49,6 +54,8 @@ impl Served {
             &format!("--model-dir={}", text(&served)),
             &format!("--storage-config={}", text(&folder.path().join(".modelring/storage-config"))),
             &format!("--runtime-port={}", server.grpc.port()),
+            // MLServer is reached as in a pod: only by its agent.
+            "--relay=127.0.0.1:0",
             "--container-mem-req-bytes=1073741824",
             "--mem-buffer-bytes=134217728",
             "--loadtime-timeout=90000",
@@ -74,9 +81,11 @@ impl Served {
         self.folder.write("storage-config.yaml", secret);
     }
 
-    /// Writes an InferenceService whose model lies where `location`, lines of YAML, says.
+    /// Writes an InferenceService whose model lies where `location`, lines of YAML, says. `format` may have a version
+    /// behind a `:`.
     fn write_isvc(&self, name: &str, format: &str, location: &[&str]) {
         let location: String = location.iter().map(|line| format!("      {line}\n")).collect();
+        let format = format.replace(':', "\n        version: ");
         let manifest = format!(
             "apiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\nmetadata:\n  name: {name}\n  annotations:\n    \
              serving.kserve.io/deploymentMode: ModelMesh\nspec:\n  predictor:\n    model:\n      modelFormat:\n        \
@@ -112,13 +121,17 @@ fn numbers(output: &Value) -> Vec<f64> {
 /// The three InferenceServices: by storage key, by URI, and as a folder with settings of its own.
 async fn three_models(served: &Served) {
     served.write_secret(&[("localMinIO", served.s3.entry(BUCKET)), ("default_s3", served.s3.entry(BUCKET))]);
-    served.write_isvc("digits-svm", "sklearn", &["storage:", "  key: localMinIO", "  path: sklearn/mnist-svm.joblib"]);
-    served.write_isvc("mushroom-xgboost", "xgboost", &[&format!("storageUri: s3://{BUCKET}/xgboost/mushroom.json")]);
+    served.write_isvc(
+        "digits-svm",
+        "sklearn:0",
+        &["storage:", "  key: localMinIO", "  path: sklearn/mnist-svm.joblib"],
+    );
+    served.write_isvc("mushroom-xgboost", "xgboost:1", &[&format!("storageUri: s3://{BUCKET}/xgboost/mushroom.json")]);
     let settings =
         r#"{"name":"any","implementation":"mlserver_lightgbm.LightGBMModel","parameters":{"uri":"./mushroom.bst"}}"#;
     served.s3.put(BUCKET, "folder/model-settings.json", settings.as_bytes());
     served.s3.put(BUCKET, "folder/mushroom.bst", &Kind::Lightgbm.bytes());
-    served.write_isvc("mushroom-lightgbm", "lightgbm", &["storage:", "  key: localMinIO", "  path: folder"]);
+    served.write_isvc("mushroom-lightgbm", "lightgbm:3", &["storage:", "  key: localMinIO", "  path: folder"]);
     for name in NAMES {
         served.known(name).await;
     }
@@ -179,6 +192,33 @@ async fn digits_and_mushrooms_from_s3_are_answered_rightly_to_every_client() {
     let digits: Vec<String> =
         serde_json::from_value(answer["outputs"][0]["contents"]["int64Contents"].clone()).expect("a list of digits");
     assert_eq!(digits, ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_do_not_manage_mlserver() {
+    let served = Served::start();
+    three_models(&served).await;
+    assert_eq!(served.infer(Kind::Svm, NAMES[0]).await.status, 200);
+    let message =
+        framed(&RepositoryModelUnloadRequest { model_name: NAMES[0].to_owned(), ..Default::default() }.encode_to_vec());
+    for method in [
+        "RepositoryIndex",
+        "RepositoryModelLoad",
+        "RepositoryModelUnload",
+        "SystemSharedMemoryRegister",
+        "CudaSharedMemoryStatus",
+    ] {
+        let path = format!("/inference.GRPCInferenceService/{method}");
+        for header in [None, Some(NAMES[0])] {
+            let mut call = RawCall::new(&path);
+            if let Some(name) = header {
+                call = call.header("mm-vmodel-id", name);
+            }
+            let answer = call.frame(message.clone()).send(served.grpc).await;
+            assert_eq!(answer.code, Code::Unimplemented as u32, "{method}: {}", answer.text);
+        }
+    }
+    assert_eq!(served.infer(Kind::Svm, NAMES[0]).await.status, 200, "it is still there");
 }
 
 #[tokio::test(flavor = "multi_thread")]

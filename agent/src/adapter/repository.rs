@@ -106,10 +106,7 @@ impl Repository {
     /// Has a model unloaded; one that is not there is unloaded. There is no deadline, as for a load.
     pub(crate) async fn unload(&self, model: &ModelId) -> Result<(), Status> {
         let request = RepositoryModelUnloadRequest { model_name: model.to_string(), ..Default::default() };
-        match self.client.clone().repository_model_unload(request).await {
-            Err(status) if !matches!(status.code(), Code::NotFound | Code::InvalidArgument) => Err(status),
-            _ => Ok(()),
-        }
+        absent_is_unloaded(self.client.clone().repository_model_unload(request).await.map(drop))
     }
 
     /// Whether the server holds a model ready; true where it does not tell, since what was not denied stands.
@@ -134,6 +131,14 @@ impl Repository {
     }
 }
 
+/// Older versions of MLServer call a model that is not there an invalid argument.
+fn absent_is_unloaded(unloaded: Result<(), Status>) -> Result<(), Status> {
+    match unloaded {
+        Err(status) if !matches!(status.code(), Code::NotFound | Code::InvalidArgument) => Err(status),
+        _ => Ok(()),
+    }
+}
+
 // === impl State ===
 
 impl State {
@@ -150,6 +155,17 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_model_that_is_not_there_is_unloaded_and_other_failures_count() {
+        for status in [Status::not_found("Model x not found"), Status::invalid_argument("Model x not found")] {
+            assert!(absent_is_unloaded(Err(status)).is_ok());
+        }
+        assert_eq!(
+            absent_is_unloaded(Err(Status::internal("broken"))).map_err(|status| status.code()),
+            Err(Code::Internal)
+        );
+    }
 
     #[test]
     fn the_words_of_triton_and_of_mlserver_are_read() {

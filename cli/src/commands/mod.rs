@@ -26,7 +26,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
             Command::Status(args) => status::run(args).await,
             Command::Proxy(args) => proxy::run(args).await,
             Command::Control(args) => control::run(args).await,
-            Command::Agent(args) => agent::run(args).await,
+            Command::Agent(args) => agent::run(*args).await,
             Command::Runtime(args) => runtime::run(args).await,
         }
     })
