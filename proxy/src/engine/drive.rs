@@ -96,16 +96,16 @@ impl<'a, P: Policy, C: Client> Drive<'a, P, C> {
         Self { engine, head, name: None, client, request: Request::default(), held, alarm: None, story }
     }
 
-    /// Takes the call to its end; whether that was not its caller's going away.
+    /// Takes the call to its end; whether its caller stayed until it began to be answered.
     pub(super) async fn run(mut self, name: Name) -> bool {
         let engine = self.engine;
         let end = match engine.over.before(self.way(name)).await {
             Some(Ok(end) | Err(end)) => end,
             None => End::Answer(Answer::new(Reason::SD, "the proxy is shutting down and the call's time is over")),
         };
-        let ended = !matches!(end, End::Gone);
+        let stayed = !matches!(end, End::Gone) || self.client.has_begun();
         self.finish(end);
-        ended
+        stayed
     }
 
     /// Ends the call before it has begun.

@@ -74,8 +74,8 @@ impl<P: Policy> Engine<P> {
         Self { policy, services, pool: Pool::default(), over: Over::default(), budget, clock, max_message }
     }
 
-    /// Takes a gRPC call from the wire to its end. Whether it ended by itself, rather than given up by its caller before its
-    /// deadline.
+    /// Takes a gRPC call from the wire to its end. False if its caller gave it up, before it began to be answered and before
+    /// its deadline.
     pub async fn relay(&self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) -> bool {
         let (parts, body) = request.into_parts();
         let mut client = Wire::new(body, respond);
