@@ -55,6 +55,9 @@ enum Comes {
     Back(&'static str, &'static str, &'static str),
 }
 
+/// What it is, the message, the headers, and what becomes of it.
+type Case<'a> = (&'a str, Vec<u8>, &'a [(&'a str, &'a str)], Comes);
+
 fn predict(name: &str) -> PredictRequest {
     PredictRequest {
         model_spec: Some(ModelSpec { name: name.into(), signature_name: "serving_default".into() }),
@@ -121,7 +124,7 @@ async fn the_id_of_a_nested_path_is_found_however_the_message_is_made_and_arrive
     let (wrong_type, too_long) = ("not a string", "longer than its message");
     let malformed = |text| Comes::Back("3", "BR", text);
     let (server, rig, raw) = offering(&[(PREDICT, &[1, 1], &[])], None).await;
-    let cases: Vec<(&str, Vec<u8>, &[(&str, &str)], Comes)> = vec![
+    let cases: Vec<Case> = vec![
         ("as a client sends it", predict("v").encode_to_vec(), none, Comes::Through),
         ("behind small inputs", [inputs(100), spec(named.clone())].concat(), none, Comes::Through),
         ("a spec in two parts", [spec(named.clone()), spec(signed.clone())].concat(), none, Comes::Through),
