@@ -29,7 +29,7 @@ async fn a_broken_connection_goes_on_at_the_byte_that_it_had_reached() {
         let later = asked.range.as_ref().is_some_and(|range| range.start > 16 << 20 && range.end == 32 << 20);
         if first_of_the_second_part || later { breaks.next().unwrap_or(Fault::None) } else { Fault::None }
     });
-    stage.started.ensure(at("big", "big.bin")).await.loaded();
+    stage.load_patiently(at("big", "big.bin")).await.loaded();
     assert!(stage.files("big")["big.bin"] == content, "the content is that of the object");
     let of_the_part: Vec<_> =
         stage.link.ranges().into_iter().map(|(_, range)| range).filter(|range| range.end == 32 << 20).collect();
@@ -50,9 +50,7 @@ async fn a_store_that_stalls_is_asked_again_after_ten_seconds() {
         _ => Fault::None,
     });
     let began = Instant::now();
-    let call = stage.started.ask(at("big", "big.bin")).await.unwrap();
-    let ended = tokio::time::timeout(Duration::from_secs(60), Ended::of(call)).await.unwrap();
-    ended.loaded();
+    stage.load_patiently(at("big", "big.bin")).await.loaded();
     assert!(began.elapsed() >= Duration::from_secs(10), "{:?}", began.elapsed());
     assert!(stage.files("big")["big.bin"] == content, "the content is that of the object");
 }

@@ -6,13 +6,13 @@ mod refusals;
 mod tier;
 mod tls;
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use modelring_proto::v1::ModelRef;
 
 use crate::{
     faulty_link::FaultyLink,
-    fixture::{Fixture, Started, model},
+    fixture::{Ended, Fixture, Started, model},
     s3::S3,
     scripted::{MIB, Script, Scripted},
 };
@@ -43,6 +43,12 @@ impl Stage {
         let started = fixture.start(&server.endpoint()).await;
         started.watch().await.snapshot_end().await;
         Self { s3, link, server, fixture, started }
+    }
+
+    /// Has a model loaded that takes its time to come, as long as there is progress.
+    async fn load_patiently(&self, model: ModelRef) -> Ended {
+        let call = self.started.ask(model).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(150), Ended::of(call)).await.expect("an answer in time")
     }
 
     /// The files of a model: path below its folder, and content.

@@ -91,7 +91,7 @@ async fn two_and_a_half_thousand_objects_under_one_prefix_come_whole() {
     let objects =
         contents.iter().enumerate().map(|(n, content)| (format!("many/{:02}/{n}", n % 20), content.as_bytes()));
     let stage = Stage::new(objects).await;
-    stage.started.ensure(at("many", "many")).await.loaded();
+    stage.load_patiently(at("many", "many")).await.loaded();
     let files = stage.files("many");
     assert_eq!(files.len(), 2500);
     for (n, content) in contents.iter().enumerate() {
@@ -109,8 +109,7 @@ async fn a_big_object_comes_in_ranges_each_fetched_once() {
     let bytes = if std::env::var_os("MODELRING_SOAK").is_some() { 300 << 20 } else { 100 << 20 };
     let content = noise(bytes + 7);
     let stage = Stage::new([("big.bin".to_owned(), &content[..])]).await;
-    let ended = stage.started.ensure(at("big", "big.bin")).await;
-    ended.loaded();
+    stage.load_patiently(at("big", "big.bin")).await.loaded();
     assert!(stage.files("big")["big.bin"] == content, "the content is that of the object");
     let ranges = stage.link.ranges();
     assert!(ranges.len() > 4, "{ranges:?}");
