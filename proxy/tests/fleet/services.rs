@@ -124,7 +124,7 @@ async fn the_id_of_a_nested_path_is_found_however_the_message_is_made_and_arrive
     let (wrong_type, too_long) = ("not a string", "longer than its message");
     let malformed = |text| Comes::Back("3", "BR", text);
     let (server, rig, raw) = offering(&[(PREDICT, &[1, 1], &[])], None).await;
-    let cases: Vec<Case> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("as a client sends it", predict("v").encode_to_vec(), none, Comes::Through),
         ("behind small inputs", [inputs(100), spec(named.clone())].concat(), none, Comes::Through),
         ("a spec in two parts", [spec(named.clone()), spec(signed.clone())].concat(), none, Comes::Through),
