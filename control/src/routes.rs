@@ -12,12 +12,12 @@ use modelring_process::tls::{Name, Peer};
 use modelring_proto::{
     PROTOCOL,
     v1::{
-        ProxyMessage as Message, Role, RoutesHello, RoutesUpdate, proxy_message, routes_server::Routes,
+        Observed, ProxyMessage as Message, Role, RoutesHello, RoutesUpdate, proxy_message, routes_server::Routes,
         routes_update::Kind,
     },
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
@@ -147,7 +147,7 @@ async fn serve(
 /// Sends the table and then each change. Returns why it ends.
 async fn tell(joined: oneshot::Receiver<Joined>, observer: bool, updates: &Updates) -> Option<Status> {
     let too_slow = || Some(Status::resource_exhausted("updates were not taken in time: dial again for a whole table"));
-    let Ok(Joined { version, table, mut deltas }) = joined.await else {
+    let Ok(Joined { version, table, mut deltas, mut observed }) = joined.await else {
         return Some(Status::unavailable("control stops"));
     };
     for update in table.snapshot(version, observer) {
@@ -156,19 +156,41 @@ async fn tell(joined: oneshot::Receiver<Joined>, observer: bool, updates: &Updat
         }
     }
     drop(table);
-    while let Some(delta) = deltas.recv().await {
-        let Delta { version, change } = &*delta;
-        let mut change = change.clone();
-        if !observer {
-            change.notices = None;
-        }
-        let update = RoutesUpdate { version: Some(*version), kind: Kind::Delta.into(), change: Some(change) };
+    // The first telling is worth one too.
+    observed.iter_mut().for_each(watch::Receiver::mark_changed);
+    loop {
+        let update = tokio::select! {
+            delta = deltas.recv() => {
+                let Some(delta) = delta else { break };
+                let Delta { version, change } = &*delta;
+                let mut change = change.clone();
+                if !observer {
+                    change.notices = None;
+                }
+                let kind = Kind::Delta.into();
+                RoutesUpdate { version: Some(*version), kind, change: Some(change), observed: None }
+            }
+            now = changed(&mut observed) => {
+                RoutesUpdate { kind: Kind::Observed.into(), observed: Some(now), ..RoutesUpdate::default() }
+            }
+        };
         if timeout(SEND, updates.send(Ok(update))).await.is_err() {
             return too_slow();
         }
     }
     // The core has dropped this connection.
     Some(Status::aborted("dial again for a whole table"))
+}
+
+/// The next telling of how it stands; never where there is none.
+async fn changed(observed: &mut Option<watch::Receiver<Observed>>) -> Observed {
+    if let Some(observed) = observed
+        && observed.changed().await.is_ok()
+    {
+        return observed.borrow_and_update().clone();
+    }
+    // The core has ended, and its deltas with it.
+    std::future::pending().await
 }
 
 /// Hands what the caller says to the core. Returns why it ends.

@@ -451,7 +451,7 @@ impl World {
         for (conn, proxy) in &mut running.proxies {
             if let Told::Waits(joined) = proxy {
                 match joined.try_recv() {
-                    Ok(Joined { version, table, deltas }) => {
+                    Ok(Joined { version, table, deltas, .. }) => {
                         told.extend(table.snapshot(version, false).map(|update| (*conn, update)));
                         *proxy = Told::Follows(deltas);
                     }
@@ -466,7 +466,7 @@ impl World {
                             let mut change = delta.change.clone();
                             change.notices = None;
                             let (version, kind) = (Some(delta.version), UpdateKind::Delta.into());
-                            told.push((*conn, RoutesUpdate { version, kind, change: Some(change) }));
+                            told.push((*conn, RoutesUpdate { version, kind, change: Some(change), observed: None }));
                         }
                         Err(mpsc::error::TryRecvError::Empty) => break,
                         Err(mpsc::error::TryRecvError::Disconnected) => {

@@ -1,6 +1,6 @@
 //! What is known of a mesh.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use modelring_proto::v1;
 use serde::Serialize;
@@ -14,6 +14,17 @@ pub(crate) struct Mesh {
     pub(crate) table: Option<String>,
     /// Connected proxies.
     pub(crate) proxies: u32,
+    /// By the id of its process start: n of the newest table that a proxy has in force, 0 = none.
+    pub(crate) proxy_tables: BTreeMap<String, u64>,
+    /// Use by model id, of what was used in the last hour.
+    #[serde(skip)]
+    pub(crate) heat: BTreeMap<String, Heat>,
+    /// n of the table.
+    #[serde(skip)]
+    pub(crate) n: u64,
+    /// Why control is away.
+    #[serde(skip)]
+    pub(crate) trouble: Option<String>,
     /// By name, the stable names that clients call.
     pub(crate) models: BTreeMap<String, Model>,
     /// By id.
@@ -38,6 +49,15 @@ pub(crate) struct Model {
     pub(crate) target: String,
 }
 
+/// How much a model is used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Heat {
+    pub(crate) age_seconds: u64,
+    /// Over about the last ten seconds.
+    pub(crate) calls_per_second: f64,
+    pub(crate) in_flight: u32,
+}
+
 /// A runtime pod.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Instance {
@@ -49,6 +69,8 @@ pub(crate) struct Instance {
     pub(crate) connected: bool,
     /// It is going away.
     pub(crate) leaving: bool,
+    /// It gets new copies.
+    pub(crate) accepts_new: bool,
     /// Its memory.
     pub(crate) ledger: Ledger,
     /// Its copies by model id.
@@ -68,6 +90,8 @@ pub(crate) struct Ledger {
     pub(crate) overrun: u64,
     pub(crate) queue: u32,
     pub(crate) hung: u32,
+    /// How long the copy that would go next has been unused; none where nothing may go.
+    pub(crate) next_victim_age_millis: Option<u64>,
 }
 
 /// One copy.
@@ -102,6 +126,12 @@ impl Mesh {
     /// Whether the table and every instance's snapshot are known.
     pub(crate) fn is_complete(&self) -> bool {
         self.table.is_some() && self.instances.values().all(|instance| instance.looked_at)
+    }
+
+    /// Whether what follows the snapshots is known too.
+    pub(crate) fn is_settled(&self) -> bool {
+        let told = |instance: &Instance| !instance.connected || instance.ledger.capacity > 0;
+        self.proxy_tables.len() >= self.proxies as usize && self.instances.values().all(told)
     }
 
     /// Copies of a model id, with the ids of their instances.
@@ -154,7 +184,8 @@ impl Mesh {
         }
         for instance in change.instances {
             let known = self.instances.entry(instance.id).or_default();
-            (known.address, known.runtime, known.leaving) = (instance.address, instance.runtime, instance.leaving);
+            (known.address, known.runtime) = (instance.address, instance.runtime);
+            (known.leaving, known.accepts_new) = (instance.leaving, instance.accepts_new);
         }
         for id in &change.removed_classes {
             self.classes.remove(id);
@@ -174,6 +205,77 @@ impl Mesh {
         if let Some(notices) = change.notices {
             self.notices = notices.notices.into_iter().map(|n| Notice { subject: n.subject, text: n.text }).collect();
         }
+    }
+
+    /// Takes in how it stands beside the table.
+    pub(crate) fn observe(&mut self, observed: v1::Observed) {
+        self.proxy_tables = observed.proxies.into_iter().map(|proxy| (proxy.id, proxy.acknowledged)).collect();
+        let heat = observed.models.into_iter().map(|heat| {
+            let v1::ModelHeat { model, age_millis, calls_per_second, in_flight } = heat;
+            (model, Heat { age_seconds: age_millis / 1000, calls_per_second, in_flight })
+        });
+        self.heat = heat.collect();
+    }
+
+    /// Names that hold `filter`, the most used first, then by name.
+    pub(crate) fn by_heat(&self, filter: &str) -> Vec<(&str, &Model)> {
+        let mut models: Vec<_> = self.models.iter().filter(|(name, _)| name.contains(filter)).collect();
+        let order = |model: &Model| match self.heat.get(&model.active) {
+            // To a tenth, so that rows do not dance.
+            Some(heat) => (Reverse((heat.calls_per_second * 10.0).round() as u64), heat.age_seconds / 10),
+            None => (Reverse(0), u64::MAX),
+        };
+        models.sort_by_key(|(_, model)| order(model));
+        models.into_iter().map(|(name, model)| (name.as_str(), model)).collect()
+    }
+
+    /// Proxies that have not the newest table in force.
+    pub(crate) fn proxies_behind(&self) -> impl Iterator<Item = (&str, u64)> {
+        let behind = self.proxy_tables.iter().filter(|(_, n)| **n < self.n);
+        behind.map(|(id, n)| (id.as_str(), *n))
+    }
+
+    /// What is wrong: subject and text, control's own notices last.
+    pub(crate) fn wrongs(&self) -> Vec<(String, String)> {
+        let mut wrongs = Vec::new();
+        if !self.control_connected {
+            wrongs.push(("control".to_owned(), "it does not answer now; what is shown of the table is old".to_owned()));
+        }
+        for (id, instance) in &self.instances {
+            let subject = format!("instance {id}");
+            if !instance.connected {
+                let text = format!("its agent at {} does not answer", instance.address);
+                wrongs.push((subject, text));
+                continue;
+            }
+            if !instance.accepts_new && !instance.leaving {
+                wrongs.push((subject.clone(), "it gets no new copies for now".to_owned()));
+            }
+            if instance.ledger.overrun > 0 {
+                let text = "models need more memory than was reserved for them; others are being evicted".to_owned();
+                wrongs.push((subject, text));
+            }
+        }
+        for (class, runtimes) in self.classes.iter().filter(|(_, runtimes)| !runtimes.is_empty()) {
+            if !self.instances.values().any(|instance| runtimes.contains(&instance.runtime)) {
+                let text = format!("no instance runs {}: its models cannot be loaded", runtimes.join(" or "));
+                wrongs.push((format!("class {class}"), text));
+            }
+        }
+        for (id, n) in self.proxies_behind() {
+            let has = if n == 0 { "no table of this control".to_owned() } else { format!("table number {n}") };
+            wrongs.push((format!("proxy {id}"), format!("it has {has} in force, the newest is {}", self.n)));
+        }
+        for (name, model) in &self.models {
+            let subject = format!("InferenceService/{name}");
+            if !self.notices.iter().any(|notice| notice.subject == subject)
+                && let Some(error) = self.error(model)
+            {
+                wrongs.push((subject, error));
+            }
+        }
+        wrongs.extend(self.notices.iter().map(|notice| (notice.subject.clone(), notice.text.clone())));
+        wrongs
     }
 
     /// Forgets the table, before a snapshot.
@@ -212,6 +314,7 @@ impl Instance {
                     overrun: ledger.overrun,
                     queue: ledger.queue,
                     hung: ledger.hung,
+                    next_victim_age_millis: ledger.next_victim_age_millis,
                 };
             }
             Event::SnapshotEnd(_) => (self.looked_at, self.connected) = (true, true),

@@ -5,11 +5,15 @@
 mod agents;
 mod mesh;
 mod routes;
+#[cfg(test)]
+mod samples;
 
 use anyhow::Result;
 pub(crate) use mesh::{Instance, Mesh, Model, State};
 use modelring_process::tls::Identity;
 use modelring_proxy::fleet::Links;
+#[cfg(test)]
+pub(crate) use samples::sample;
 use tokio::{sync::watch, task::JoinSet};
 
 /// A running observation. Dropping it ends it.
@@ -39,6 +43,11 @@ impl Observer {
     pub(crate) async fn changed(&mut self) {
         // The sender lives as long as the tasks, which live as long as this value.
         let _ = self.mesh.changed().await;
+    }
+
+    /// Waits until what follows the snapshots is known too: ledgers, and what the proxies have in force.
+    pub(crate) async fn settled(&mut self) {
+        let _ = self.mesh.wait_for(Mesh::is_settled).await;
     }
 
     /// Waits until the table and every instance's snapshot are known.

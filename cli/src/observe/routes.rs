@@ -26,10 +26,10 @@ pub(crate) async fn watch(control: String, namespace: String, links: Links, mesh
     let mut agents =
         Agents { links: links.clone(), tasks: JoinSet::new(), running: BTreeMap::new(), listed: Vec::new() };
     loop {
-        if let Err(error) = once(&control, &namespace, &links, &mesh, &mut agents).await {
-            tracing::debug!(%error, "control cannot be watched");
-        }
-        mesh.send_modify(|mesh| mesh.control_connected = false);
+        let ended = once(&control, &namespace, &links, &mesh, &mut agents).await;
+        let why = ended.map_or_else(|error| format!("{error:#}"), |()| "it ended the stream".to_owned());
+        tracing::debug!(error = why, "control cannot be watched");
+        mesh.send_modify(|mesh| (mesh.control_connected, mesh.trouble) = (false, Some(why)));
         tokio::time::sleep(AGAIN).await;
     }
 }
@@ -59,6 +59,10 @@ async fn once(
     let mut updates = client.watch(ReceiverStream::new(receiver)).await?.into_inner();
     let mut snapshot: Option<Mesh> = None;
     while let Some(update) = updates.message().await? {
+        if let Some(observed) = update.observed {
+            mesh.send_modify(|mesh| mesh.observe(observed));
+            continue;
+        }
         let (kind, version) = (update.kind(), update.version.unwrap_or_default());
         let change = update.change.unwrap_or_default();
         if kind == Kind::Delta {
@@ -85,8 +89,8 @@ async fn once(
                     mesh.instances.retain(|id, _| listed.contains(id));
                     for (id, instance) in seen {
                         if let Some(known) = mesh.instances.get_mut(&id) {
-                            let address = std::mem::take(&mut known.address);
-                            *known = super::Instance { address, ..instance };
+                            let super::Instance { address, accepts_new, .. } = std::mem::take(known);
+                            *known = super::Instance { address, accepts_new, ..instance };
                         }
                     }
                 });
@@ -94,6 +98,7 @@ async fn once(
         }
         mesh.send_modify(|mesh| {
             mesh.control_connected = true;
+            mesh.n = version.n;
             mesh.table = Some(format!("{}.{}", version.epoch, version.n));
         });
         agents.follow(mesh);

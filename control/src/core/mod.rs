@@ -11,6 +11,7 @@ mod fleet;
 mod hints;
 mod keep;
 mod look;
+mod observed;
 mod outside;
 mod proxies;
 mod publish;
@@ -30,7 +31,7 @@ use modelring_process::{
     probes::Health,
     tls::{Connector, Name},
 };
-use modelring_proto::v1::{AgentEvent, Hints, agent_event};
+use modelring_proto::v1::{AgentEvent, Hints, Observed, agent_event};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -148,6 +149,9 @@ pub struct Core {
     waits: bool,
     dirty: bool,
     health: Health,
+    heats: observed::Heats,
+    /// What observers are told.
+    observed: watch::Sender<Observed>,
 }
 
 // === impl Core ===
@@ -200,6 +204,8 @@ impl Core {
             waits: false,
             dirty: false,
             health: Health::not_yet("no table was published yet"),
+            heats: observed::Heats::default(),
+            observed: watch::Sender::default(),
         })
     }
 
@@ -258,6 +264,7 @@ impl Core {
                 }
                 () = sleep_until(look), if self.dirty => self.evaluate()?,
                 _ = ticks.tick() => {
+                    self.tell_observers();
                     if self.waits {
                         self.evaluate()?;
                     }

@@ -11,8 +11,8 @@ use modelring_placement::{
     id::ModelId,
     time::Time,
 };
-use modelring_proto::v1::{Role, RoutesHello, TableChange, Usage, Version};
-use tokio::sync::{mpsc, oneshot};
+use modelring_proto::v1::{Observed, ProxyState, Role, RoutesHello, TableChange, Usage, Version};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Core, Table};
 use crate::{Error, source::Notice};
@@ -75,6 +75,8 @@ pub struct Joined {
     pub table: Arc<Table>,
     /// The changes.
     pub deltas: mpsc::Receiver<Arc<Delta>>,
+    /// How it stands beside the table, for an observer.
+    pub observed: Option<watch::Receiver<Observed>>,
 }
 
 /// A change from one version to the next.
@@ -121,6 +123,12 @@ impl Proxies {
         ([current, self.connected.len() - observers - current], observers, self.refused.len())
     }
 
+    /// What each connected proxy has in force.
+    pub(super) fn states(&self) -> Vec<ProxyState> {
+        let proxies = self.connected.values().filter(|proxy| !proxy.observer);
+        proxies.map(|proxy| ProxyState { id: proxy.id.clone(), acknowledged: proxy.acknowledged }).collect()
+    }
+
     /// Whether all connected proxies have the table of this n, or a later one, in force.
     pub(super) fn have(&self, n: u64) -> bool {
         self.connected.values().all(|proxy| proxy.observer || proxy.acknowledged >= n)
@@ -140,12 +148,13 @@ impl Proxies {
     }
 
     /// Gives the table to those that wait for it.
-    pub(super) fn admit(&mut self, version: Version, table: &Arc<Table>) {
+    pub(super) fn admit(&mut self, version: Version, table: &Arc<Table>, observed: &watch::Sender<Observed>) {
         for (connection, (hello, reply)) in std::mem::take(&mut self.waiting) {
             let (deltas, rest) = mpsc::channel(DELTAS);
-            let joined = Joined { version, table: table.clone(), deltas: rest };
+            let observer = hello.role() != Role::Proxy;
+            let observed = observer.then(|| observed.subscribe());
+            let joined = Joined { version, table: table.clone(), deltas: rest, observed };
             if reply.send(joined).is_ok() {
-                let observer = hello.role() != Role::Proxy;
                 let proxy = Proxy { id: hello.id, observer, deltas, acknowledged: 0 };
                 self.connected.insert(connection, proxy);
             }
@@ -259,6 +268,7 @@ impl Core {
                 in_flight: copy.in_flight,
                 saturated: copy.saturated,
             };
+            self.heats.report(now, &model, copy);
             let wanted = self.demand.entry(model).or_default();
             wanted.demand.report(now, report, present);
             self.dirty |= wanted.demand.copies(now) != wanted.seen;

@@ -186,7 +186,7 @@ impl Core {
     fn admit(&mut self) {
         let version = self.published.version(self.epoch);
         let before = self.proxies.count();
-        self.proxies.admit(version, &self.published.table);
+        self.proxies.admit(version, &self.published.table, &self.observed);
         self.dirty |= self.proxies.count() != before;
     }
 

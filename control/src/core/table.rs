@@ -42,6 +42,7 @@ impl Table {
             version: Some(version),
             kind: kind.into(),
             change: Some(change),
+            observed: None,
         };
         let classes = chunks(&self.classes, |classes| TableChange { classes, ..TableChange::default() });
         let models = chunks(&self.models, |models| TableChange { models, ..TableChange::default() });

@@ -40,6 +40,7 @@ impl Table {
             version: Some(self.version.to_proto()),
             kind: v1::routes_update::Kind::SnapshotEnd.into(),
             change: Some(change),
+            observed: None,
         }
     }
 }

@@ -52,7 +52,7 @@ impl Inbox {
         }
         let change = update.change.unwrap_or_default();
         match kind {
-            Kind::Unspecified => Err(Refusal::Wrong("an update is of no known kind".into())),
+            Kind::Unspecified | Kind::Observed => Err(Refusal::Wrong("an update is of no known kind".into())),
             Kind::SnapshotChunk | Kind::SnapshotEnd => {
                 let (_, mut draft) = self
                     .snapshot

@@ -26,7 +26,12 @@ fn instance(id: &str, runtime: &str) -> v1::Instance {
 }
 
 fn update(epoch: u64, n: u64, kind: Kind, change: v1::TableChange) -> v1::RoutesUpdate {
-    v1::RoutesUpdate { version: Some(v1::Version { epoch, n }), kind: kind.into(), change: Some(change) }
+    v1::RoutesUpdate {
+        version: Some(v1::Version { epoch, n }),
+        kind: kind.into(),
+        change: Some(change),
+        observed: None,
+    }
 }
 
 fn snapshot(n: u64, change: v1::TableChange) -> Table {

@@ -164,7 +164,12 @@ pub(crate) fn model(id: &str, class: &str) -> v1::Model {
 }
 
 pub(crate) fn update(epoch: u64, n: u64, kind: Kind, change: v1::TableChange) -> v1::RoutesUpdate {
-    v1::RoutesUpdate { version: Some(v1::Version { epoch, n }), kind: kind.into(), change: Some(change) }
+    v1::RoutesUpdate {
+        version: Some(v1::Version { epoch, n }),
+        kind: kind.into(),
+        change: Some(change),
+        observed: None,
+    }
 }
 
 fn table(n: u64, change: v1::TableChange) -> Table {

@@ -1,29 +1,10 @@
 //! Tables, bars and numbers for people.
 
-/// Lays cells out in columns, two blanks between; the last column is not padded.
-pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let widths: Vec<usize> = (0..head.len())
-        .map(|column| {
-            let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
-            cells.chain([head[column].chars().count()]).max().unwrap_or(0)
-        })
-        .collect();
-    let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let mut line = String::new();
-        for (cell, width) in cells.zip(&widths) {
-            line.push_str(cell);
-            line.extend(std::iter::repeat_n(' ', width - cell.chars().count().min(*width) + 2));
-        }
-        line.truncate(line.trim_end().len());
-        line.push('\n');
-        line
-    };
-    let mut text = line(&mut head.iter().copied());
-    for row in rows {
-        text.push_str(&line(&mut row.iter().map(String::as_str)));
-    }
-    text
-}
+mod status;
+mod table;
+
+pub(crate) use status::tables;
+pub(crate) use table::Screen;
 
 /// `1.5 MiB`.
 pub(crate) fn bytes(bytes: u64) -> String {
@@ -55,15 +36,20 @@ pub(crate) fn bar(width: u64, capacity: u64, parts: [(char, u64); 3]) -> String 
     bar
 }
 
+/// `3s`, `5m`, `2h`, `4d`.
+pub(crate) fn age(seconds: u64) -> String {
+    match seconds {
+        0..2 => "now".to_owned(),
+        2..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = vec![vec!["a".to_owned(), "x".to_owned()], vec!["long".to_owned(), String::new()]];
-        assert_eq!(table(&["N", "STATE"], &rows), "N     STATE\na     x\nlong\n");
-    }
 
     #[test]
     fn a_bar_shows_every_part_that_is_there() {
@@ -78,5 +64,10 @@ mod tests {
         assert_eq!(bytes(999), "999 B");
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(bytes(512 << 20), "512.0 MiB");
+    }
+
+    #[test]
+    fn ages_read_well() {
+        assert_eq!([0, 59, 119, 120, 7_199, 7_200, 172_800].map(age), ["now", "59s", "119s", "2m", "119m", "2h", "2d"]);
     }
 }
