@@ -128,10 +128,11 @@ async fn an_agent_counts_what_it_loads_and_evicts() {
     assert!(proxy.value("modelmesh_cache_miss_milliseconds_sum", &[]) >= misses * 10.0);
     let value = |name: &str| shown.value(name, &[]);
     let loads = value("modelmesh_loadmodel_milliseconds_count");
-    assert_eq!(loads, fleet.loads("") as f64, "{}", shown.text);
+    // A load may be under way.
+    assert!(loads <= fleet.loads("") as f64, "{}", shown.text);
     assert!(loads >= 4.0 && value("modelmesh_loadmodel_milliseconds_sum") >= loads * 50.0);
     assert_eq!(value("modelmesh_loaded_model_size_bytes_sum"), loads * size);
-    assert_eq!(value("modelmesh_loading_queue_delay_milliseconds_count"), loads);
+    assert!(value("modelmesh_loading_queue_delay_milliseconds_count") >= loads);
     let evictions = value("modelmesh_age_at_eviction_milliseconds_count");
     assert!(evictions >= 2.0, "{}", shown.text);
     assert_eq!(shown.value("modelring_agent_drains_total", &[("cause", "room"), ("outcome", "unloaded")]), evictions);

@@ -191,10 +191,7 @@ mod tests {
         let text = Screen { width: Some(26), colours: false }.table(&COLUMNS, &rows());
         assert_eq!(text, "NAME           N  WHERE\na              1  here\na-long-name  234  everywh…\n");
         let text = Screen { width: Some(18), colours: false }.table(&COLUMNS, &rows());
-        assert_eq!(
-            text,
-            "NAME       N  WHERE\na          1  here\na-long…  234  ever…\n".replace("a-long…", "a-long…")
-        );
+        assert_eq!(text, "NAME      N  WHERE\na         1  here\na-lon…  234  ever…\n");
     }
 
     #[test]
