@@ -25,6 +25,8 @@ pub(crate) const ROOM: u64 = 8;
 const WORK: Duration = Duration::from_millis(20);
 /// Between two looks at the rate.
 const STEER: Duration = Duration::from_secs(1);
+/// So many calls in flight mean that the machine does not keep up.
+const BACKLOG: usize = 60;
 /// How much of this machine loading should take.
 const SHARE: f64 = 1.0 / 3.0;
 
@@ -113,7 +115,9 @@ async fn steer(steady: Arc<Steady>, observer: Arc<Observer>, ending: Arc<AtomicB
         tokio::time::sleep(STEER).await;
         let now = observer.changes(State::Ready, "");
         let share = (now - loads) as f64 * WORK.as_secs_f64() / at.elapsed().as_secs_f64() / cpus;
-        rate = (rate * (SHARE / share.max(0.01)).clamp(0.7, 1.3)).clamp(20.0, 120.0);
+        // A machine that does not keep up loads little: more calls would only queue.
+        let change = if steady.in_flight() > BACKLOG { 0.7 } else { (SHARE / share.max(0.01)).clamp(0.7, 1.3) };
+        rate = (rate * change).clamp(10.0, 120.0);
         steady.set_rate(rate);
         (loads, at) = (now, Instant::now());
     }

@@ -139,6 +139,12 @@ impl Steady {
         self.rate.store(rate.to_bits(), Ordering::Relaxed);
     }
 
+    /// Calls that are not over.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        MOST - self.open.available_permits()
+    }
+
     /// The calls that are over.
     ///
     /// # Panics
