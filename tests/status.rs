@@ -7,7 +7,7 @@ use std::{
 };
 
 use harness::{
-    Folder, binary,
+    Folder, Rest, binary,
     fleet::{Connection, Fleet, FleetSetup, Outcome, SOON, call},
 };
 use serde_json::Value;
@@ -54,12 +54,23 @@ async fn status_tells_how_a_mesh_stands_and_what_is_wrong() {
     }
     assert_eq!(call(&caller, 0, DEADLINE).await.outcome, Outcome::Right);
 
-    let said = until(&folder, "use, failure and acknowledgements are known", |said| {
-        let current = |tables: &Value| tables.as_object().is_some_and(|tables| tables.len() == 2);
+    let body = r#"{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[0,0,0]}]}"#;
+    let complete = |said: &Value| {
         said["models"][0]["name"] == "model-01"
             && said["models"].as_array().is_some_and(|models| models.iter().any(|it| it["state"] == "FailedToLoad"))
-            && current(&said["proxy_tables"])
-    });
+            && said["proxy_tables"].as_object().is_some_and(|tables| tables.len() == 2)
+    };
+    let deadline = Instant::now() + SOON;
+    let said = loop {
+        // Again and again: an agent that first sees the storage's configuration forgets the failures before.
+        let failed = Rest::send(fleet.proxies[0].rest, "POST", "/v2/models/missing/infer", body).await;
+        assert_eq!(failed.reason(), "LF", "{}", failed.text());
+        let said = json(&folder);
+        if complete(&said) {
+            break said;
+        }
+        assert!(Instant::now() < deadline, "use, failure and acknowledgements are not known: {said:#}");
+    };
     assert_eq!(said["proxies"], 2);
     assert_eq!(said["control_connected"], true);
     assert_eq!(said["models"][0]["state"], "Loaded");
