@@ -264,6 +264,7 @@ impl Mesh {
             access_log: AccessLog::Off,
             metrics: Default::default(),
             state_dir: None,
+            limits: Default::default(),
             tls: None,
         })
         .expect("the proxy starts");

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod dataplane;
+mod limits;
 mod logging;
 mod observe;
 mod render;

@@ -2,9 +2,9 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use modelring_process::tls::Identity;
+use modelring_process::{metrics::Options, tls::Identity};
 
-use modelring_process::metrics::Options;
+pub use crate::fleet::PerCopy;
 
 /// Settings of one proxy process.
 #[derive(Clone, Debug)]
@@ -27,10 +27,25 @@ pub struct Config {
     pub drain_delay: Duration,
     /// Which calls are logged (`proxy.accessLog`).
     pub access_log: AccessLog,
+    /// What callers may not exceed.
+    pub limits: Limits,
     /// How metrics are shown.
     pub metrics: Options,
     /// Where the last table is kept over a restart of the container; `None` = nowhere.
     pub state_dir: Option<PathBuf>,
+}
+
+/// What callers may not exceed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest list of request headers, bytes.
+    pub max_headers: u32,
+    /// Age at which an HTTP/2 client is asked to connect anew, give or take a tenth.
+    pub connection_age: Duration,
+    /// How long the calls of such a client may take to end; `None` = as long as they need.
+    pub connection_grace: Option<Duration>,
+    /// Calls on a copy whose concurrency is limited.
+    pub per_copy: PerCopy,
 }
 
 /// Which calls are logged.
@@ -45,4 +60,17 @@ pub enum AccessLog {
     Sampled,
     /// All.
     All,
+}
+
+// === impl Limits ===
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_headers: 8 * 1024,
+            connection_age: Duration::from_secs(30 * 60),
+            connection_grace: None,
+            per_copy: PerCopy::default(),
+        }
+    }
 }

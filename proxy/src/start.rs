@@ -63,17 +63,11 @@ impl Proxy {
         let clock = Clock::boot();
         let pulse = Pulse::default();
         background.handle().spawn(pulse.heart("background threads").beat_on());
-        let fleet = Fleet::dialling(clock.clone(), background.handle(), Links::of(config.tls, &config.namespace)?);
+        let settings = Settings { grace: GRACE, ..Settings::from(&config) };
+        let links = Links::of(config.tls, &config.namespace)?;
+        let fleet = Fleet::dialling(clock.clone(), background.handle(), links, config.limits.per_copy);
         let metrics = Metrics::new(&config.metrics, config.threads);
         let mesh = Mesh::new(fleet.clone(), config.access_log, metrics.clone());
-        let settings = Settings {
-            grpc: config.grpc,
-            rest: config.rest,
-            threads: config.threads,
-            drain_delay: config.drain_delay,
-            grace: GRACE,
-            ..Settings::loopback()
-        };
         let budget = Budget::new(config.memory_budget);
         let services = Services {
             local: policy::services(&mesh)?,

@@ -100,6 +100,7 @@ impl InProcess {
             access_log: AccessLog::Off,
             metrics: Default::default(),
             state_dir: None,
+            limits: Default::default(),
         })
         .expect("the proxy starts");
         let mesh = Self {

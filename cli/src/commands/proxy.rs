@@ -10,6 +10,7 @@ use modelring_proxy::{config, start::Proxy};
 use super::runtime::threads;
 use crate::{
     args::{Bytes, Seconds},
+    limits::Limits,
     rim::{self, Rim},
     signal::Stop,
     tls::Tls,
@@ -59,6 +60,9 @@ pub(crate) struct Args {
     state_dir: Option<PathBuf>,
 
     #[command(flatten)]
+    limits: Limits,
+
+    #[command(flatten)]
     tls: Tls,
 
     #[command(flatten)]
@@ -94,6 +98,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         access_log: args.access_log.into(),
         metrics: options.clone(),
         state_dir: args.state_dir,
+        limits: args.limits.read()?,
     })?;
     tracing::info!(grpc = %running.grpc_addr, rest = %running.rest_addr, "proxy is up");
     let _served = args.rim.serve(running.probes(), rim::metrics("proxy", options, running.metrics())).await?;

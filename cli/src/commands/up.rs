@@ -163,6 +163,7 @@ impl Parts {
             access_log: args.access_log.into(),
             metrics: Default::default(),
             state_dir: None,
+            limits: Default::default(),
         })
         .context("the proxy cannot start")?;
         // It is ready when it has its table, and then or 5 s later what the agent holds.

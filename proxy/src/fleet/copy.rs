@@ -19,12 +19,7 @@ use modelring_proto::v1;
 use tokio::sync::{Notify, futures::Notified};
 use tokio_util::sync::CancellationToken;
 
-use super::host::Host;
-
-/// Calls that may be on a copy or wait for it, at least, where it has a concurrency limit.
-const QUEUE_AT_LEAST: u32 = 16;
-/// The same per call that may run at once.
-const QUEUE_PER_CALL: u32 = 8;
+use super::{host::Host, per_copy::PerCopy};
 
 /// A model that is ready, or was, on one instance and in one boot of its agent.
 pub struct Copy {
@@ -34,8 +29,11 @@ pub struct Copy {
     pub host: Arc<Host>,
     /// Boot of the agent that said so.
     pub boot: BootId,
+    per_copy: PerCopy,
     /// Most calls of this proxy at once; 0 = no limit.
     share: AtomicU32,
+    /// Most calls of this proxy that wait for their turn.
+    line: AtomicU32,
     limit: AtomicU32,
     word: CopyWord,
     latency: SharedLatency,
@@ -101,13 +99,15 @@ pub struct Queued(Arc<Copy>);
 // === impl Copy ===
 
 impl Copy {
-    pub(super) fn new(model: ModelId, host: Arc<Host>, boot: BootId) -> Self {
+    pub(super) fn new(model: ModelId, host: Arc<Host>, boot: BootId, per_copy: PerCopy) -> Self {
         let now = host.clock.now().as_nanos();
         Self {
             model,
             host,
             boot,
+            per_copy,
             share: AtomicU32::new(0),
+            line: AtomicU32::new(0),
             limit: AtomicU32::new(0),
             word: CopyWord::new(WordState::Absent),
             latency: SharedLatency::default(),
@@ -139,8 +139,7 @@ impl Copy {
         if share > 0 && (in_flight > share + self.promised.load(Ordering::Relaxed) || overtakes()) {
             self.take_back(share);
             self.was_saturated.store(true, Ordering::Relaxed);
-            let most = QUEUE_AT_LEAST.max(share.saturating_mul(QUEUE_PER_CALL));
-            let overload = self.queued.load(Ordering::Relaxed) >= most.saturating_sub(share).max(1);
+            let overload = self.queued.load(Ordering::Relaxed) >= self.line.load(Ordering::Relaxed);
             return if overload { Entry::Overload } else { Entry::Full };
         }
         self.last_used.store(now.as_nanos(), Ordering::Relaxed);
@@ -216,11 +215,12 @@ impl Copy {
 
     /// So many proxies share the concurrency limit.
     pub(super) fn share_among(&self, proxies: u32) {
-        let share = match self.limit.load(Ordering::Relaxed) {
-            0 => 0,
-            limit => (limit / proxies.max(1)).max(1),
+        let (share, line) = match self.limit.load(Ordering::Relaxed) {
+            0 => (0, 0),
+            limit => self.per_copy.of((limit / proxies.max(1)).max(1), proxies),
         };
         self.share.store(share, Ordering::Relaxed);
+        self.line.store(line, Ordering::Relaxed);
     }
 
     /// Ends the calls that are in flight: their drain is over its time.

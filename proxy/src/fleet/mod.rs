@@ -11,6 +11,7 @@ mod host;
 mod index;
 mod loads;
 mod peer;
+mod per_copy;
 mod routes;
 mod sights;
 mod store;
@@ -45,6 +46,7 @@ pub use host::{Host, LOAD_TIMEOUT, Paths, Serving};
 pub use index::Index;
 pub use loads::{Load, Loads, Phase, Waiter};
 pub use peer::Peer;
+pub use per_copy::PerCopy;
 pub use sights::Sights;
 pub use usage::Holds;
 pub use watch::copy_state;
@@ -89,6 +91,7 @@ pub struct Fleet {
     ending: AtomicBool,
     ready: signal::Sender<bool>,
     links: Links,
+    per_copy: PerCopy,
     /// Held while the peers are changed.
     installing: Mutex<()>,
     /// The tasks that watch control and keep the table.
@@ -129,12 +132,12 @@ impl Fleet {
     /// A fleet that knows nothing and asks nobody; its tasks run on `runtime`. It will speak plaintext.
     #[must_use]
     pub fn new(clock: Clock, runtime: Handle) -> Arc<Self> {
-        Self::dialling(clock, runtime, Links::plaintext())
+        Self::dialling(clock, runtime, Links::plaintext(), PerCopy::default())
     }
 
-    /// As [`Fleet::new`], with its own way of dialling.
+    /// As [`Fleet::new`], with its own way of dialling and its own limit of the calls on a copy.
     #[must_use]
-    pub fn dialling(clock: Clock, runtime: Handle, links: Links) -> Arc<Self> {
+    pub fn dialling(clock: Clock, runtime: Handle, links: Links, per_copy: PerCopy) -> Arc<Self> {
         let id = format!("{:032x}", rand::rng().random::<u128>());
         Arc::new(Self {
             id: id.into(),
@@ -154,6 +157,7 @@ impl Fleet {
             ending: AtomicBool::new(false),
             ready: signal::Sender::new(false),
             links,
+            per_copy,
             installing: Mutex::default(),
             tasks: Mutex::default(),
         })

@@ -257,7 +257,7 @@ impl Peer {
             return copy.clone();
         }
         state.forget(fleet, model);
-        let copy = Arc::new(Copy::new(model.clone(), self.host.clone(), boot));
+        let copy = Arc::new(Copy::new(model.clone(), self.host.clone(), boot, fleet.per_copy));
         state.copies.insert(model.clone(), copy.clone());
         fleet.index.add(&copy);
         copy

@@ -57,7 +57,7 @@ pub(super) async fn serve<P: Policy>(io: Reread, peer: Option<IpAddr>, context: 
         .max_concurrent_streams(STREAMS)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(context.settings.max_headers)
+        .max_header_list_size(context.settings.limits.max_headers)
         .max_send_buffer_size(SEND_BUFFER)
         // Ordinary clients cancel many calls at once; the defaults take that for an attack.
         .max_pending_accept_reset_streams(1000)
@@ -76,8 +76,9 @@ pub(super) async fn serve<P: Policy>(io: Reread, peer: Option<IpAddr>, context: 
 async fn accept<P: Policy>(mut connection: Connection<Reread, Bytes>, peer: Option<IpAddr>, context: Rc<Context<P>>) {
     // One for each stream that is on.
     let streams = Rc::new(());
-    let age = context.settings.max_connection_age.mul_f64(rand::rng().random_range(0.9..1.1));
-    let mut old = pin!(sleep(age));
+    let limits = context.settings.limits;
+    let mut old = pin!(sleep(limits.connection_age.mul_f64(rand::rng().random_range(0.9..1.1))));
+    let mut too_old = pin!(sleep(Duration::MAX));
     let mut idle = pin!(sleep(IDLE));
     let mut draining = pin!(context.draining());
     let calm = Calm::new();
@@ -104,7 +105,10 @@ async fn accept<P: Policy>(mut connection: Connection<Reread, Bytes>, peer: Opti
                 connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
                 continue;
             }
-            () = &mut old, if !leaving => {}
+            () = &mut too_old => return tracing::info!(?peer, "an old HTTP/2 connection is over its grace and is cut off"),
+            () = &mut old, if !leaving => if let Some(grace) = limits.connection_grace {
+                too_old.as_mut().reset(Instant::now() + grace);
+            },
             () = &mut draining, if !leaving => {}
         }
         // GOAWAY; what is on goes on.

@@ -32,7 +32,7 @@ use self::http::HttpHandler;
 pub(crate) use self::thread::Load;
 use crate::{
     clock::Clock,
-    config::Config,
+    config::{Config, Limits},
     engine::{budget::Budget, policy::Policy},
 };
 
@@ -47,10 +47,8 @@ pub struct Settings {
     pub threads: usize,
     /// Largest message that a compressed one may become, bytes; default 16 MiB.
     pub max_message: usize,
-    /// Largest list of request headers, bytes; default 8 KiB.
-    pub max_headers: u32,
-    /// Age at which an HTTP/2 client is asked to connect anew, give or take a tenth; default 30 min.
-    pub max_connection_age: Duration,
+    /// What callers may not exceed.
+    pub limits: Limits,
     /// How long connections are accepted after the end was asked for; default 10 s.
     pub drain_delay: Duration,
     /// How long calls may take to finish after that; default 30 s.
@@ -123,8 +121,7 @@ impl Settings {
             rest: free,
             threads: 1,
             max_message: 16 * 1024 * 1024,
-            max_headers: 8 * 1024,
-            max_connection_age: Duration::from_secs(30 * 60),
+            limits: Limits::default(),
             drain_delay: Duration::from_secs(10),
             grace: Duration::from_secs(30),
         }
@@ -133,8 +130,8 @@ impl Settings {
 
 impl From<&Config> for Settings {
     fn from(config: &Config) -> Self {
-        let Config { grpc, rest, threads, drain_delay, .. } = *config;
-        Self { grpc, rest, threads, drain_delay, ..Self::loopback() }
+        let Config { grpc, rest, threads, drain_delay, limits, .. } = *config;
+        Self { grpc, rest, threads, drain_delay, limits, ..Self::loopback() }
     }
 }
 

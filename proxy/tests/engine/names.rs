@@ -4,11 +4,12 @@ use std::{io::Write, sync::atomic::Ordering};
 
 use bytes::Bytes;
 use modelring_proto::inference::{ModelInferRequest, ModelInferResponse};
+use modelring_proxy::{config::Limits, net::Settings};
 use prost::Message;
 
 use crate::{
     raw::{Raw, framed},
-    support::{INFER, Proxy, eventually, infer},
+    support::{INFER, Proxy, eventually, infer, target},
     upstream::Upstream,
 };
 
@@ -143,5 +144,19 @@ async fn headers_over_the_limit_are_refused_with_431() {
     let long = "x".repeat(9_000);
     let answered = raw.grpc(INFER, &[("x-long", &long)], vec![]).await;
     assert_eq!(answered.status.as_u16(), 431);
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn headers_up_to_a_higher_limit_pass() {
+    let upstream = Upstream::start().await;
+    let limits = Limits { max_headers: 16 * 1024, ..Limits::default() };
+    let settings = Settings { limits, ..Settings::loopback() };
+    let proxy = Proxy::with(settings, 1 << 20, [("echo", vec![target("one", upstream.address)])]).await;
+    let raw = Raw::connect(proxy.grpc()).await;
+    let message = framed(0, &infer("echo", "long", "").encode_to_vec());
+    let answered = raw.grpc(INFER, &[("x-long", &"x".repeat(9_000))], vec![message]).await;
+    assert_eq!(answered.code(), "0");
+    assert_eq!(raw.grpc(INFER, &[("x-long", &"x".repeat(17_000))], vec![]).await.status.as_u16(), 431);
     proxy.stop().await;
 }

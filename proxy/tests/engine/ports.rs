@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use modelring_proxy::net::Settings;
+use modelring_proxy::{config::Limits, net::Settings};
 use prost::Message;
 
 use crate::{
@@ -39,7 +39,10 @@ async fn what_is_in_flight_at_the_end_finishes_and_new_connections_are_refused()
 #[tokio::test]
 async fn an_old_connection_is_asked_to_leave_and_its_calls_are_not_lost() {
     let upstream = Upstream::start().await;
-    let settings = Settings { max_connection_age: Duration::from_millis(400), ..Settings::loopback() };
+    let settings = Settings {
+        limits: Limits { connection_age: Duration::from_millis(400), ..Limits::default() },
+        ..Settings::loopback()
+    };
     let proxy = Proxy::with(settings, 1 << 20, [("cold", vec![target("one", upstream.address)])]).await;
     let raw = Raw::connect(proxy.grpc()).await;
     let held = framed(0, &infer("cold", "held", "").encode_to_vec());
@@ -57,5 +60,20 @@ async fn an_old_connection_is_asked_to_leave_and_its_calls_are_not_lost() {
         .expect("the client is asked to leave");
     assert_eq!(held.code(), "0");
     Raw::connect(proxy.grpc()).await.grpc(INFER, &[], vec![unknown()]).await;
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn the_calls_of_an_old_connection_are_cut_off_where_a_grace_is_set_and_it_is_over() {
+    let upstream = Upstream::start().await;
+    let (connection_age, connection_grace) = (Duration::from_millis(200), Some(Duration::from_millis(200)));
+    let limits = Limits { connection_age, connection_grace, ..Limits::default() };
+    let settings = Settings { limits, ..Settings::loopback() };
+    let proxy = Proxy::with(settings, 1 << 20, [("cold", vec![target("one", upstream.address)])]).await;
+    let raw = Raw::connect(proxy.grpc()).await;
+    let held = framed(0, &infer("cold", "held", "").encode_to_vec());
+    let cut_off = tokio::time::timeout(Duration::from_secs(20), raw.try_grpc(INFER, &[], vec![held])).await;
+    assert!(cut_off.expect("it ends").is_err(), "it was answered although nobody let it go");
+    eventually("its call is given up", || proxy.policy.leases() == 0).await;
     proxy.stop().await;
 }

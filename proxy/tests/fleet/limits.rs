@@ -2,7 +2,7 @@
 
 use futures_util::{future::join_all, poll};
 use modelring_proto::v1;
-use modelring_proxy::engine::answer::Reason;
+use modelring_proxy::{engine::answer::Reason, fleet::PerCopy};
 
 use crate::{
     scripted::{ScriptedAgent, soon, until},
@@ -54,6 +54,26 @@ async fn a_queue_that_is_full_is_an_overload() {
     // Each goes when the one before has ended.
     let settled = soon("all turns", join_all(queued.into_iter().map(async |call| drop(call.await.plan())))).await;
     assert_eq!(settled.len(), 15);
+}
+
+#[tokio::test]
+async fn another_limit_of_the_calls_on_a_copy_counts_those_that_wait_too() {
+    let agent = ScriptedAgent::start("a").await;
+    agent.ready_with_limit("m", 2);
+    // This proxy is one of two.
+    let change = v1::TableChange { proxies: Some(2), ..change(&[&agent]) };
+    for (per_copy, may_wait) in [(PerCopy::AtMost(8), 3), (PerCopy::AtMost(2), 0), (PerCopy::Unlimited, 40)] {
+        let world = World::limited(&[&agent], change.clone(), per_copy).await;
+        world.usable("m", true).await;
+        let _on_it = world.infer().await.plan();
+        let mut queued: Vec<_> = (0..may_wait).map(|_| Box::pin(world.infer())).collect();
+        for call in &mut queued {
+            assert!(poll!(call).is_pending(), "{per_copy:?}");
+        }
+        let mut one_more = Box::pin(world.infer());
+        let refused = matches!(poll!(&mut one_more), std::task::Poll::Ready(Settled::Answer(answer)) if answer.reason == Some(Reason::OQ));
+        assert_eq!(refused, per_copy != PerCopy::Unlimited, "{per_copy:?}");
+    }
 }
 
 #[tokio::test]

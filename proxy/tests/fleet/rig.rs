@@ -68,6 +68,7 @@ impl Rig {
             drain_delay: Duration::ZERO,
             access_log: AccessLog::Off,
             state_dir: None,
+            limits: Default::default(),
             metrics: Default::default(),
         })
         .expect("a proxy");

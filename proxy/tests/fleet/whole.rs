@@ -48,6 +48,7 @@ async fn whole() -> Whole {
         access_log: AccessLog::Off,
         metrics: Default::default(),
         state_dir: None,
+        limits: Default::default(),
     })
     .expect("a proxy");
     let client = Client::connect(format!("http://{}", proxy.grpc_addr)).await.expect("a connection");

@@ -12,7 +12,7 @@ use modelring_proxy::{
         answer::{Answer, Reason},
         policy::{Decision, First, Head, Plan, Policy},
     },
-    fleet::Fleet,
+    fleet::{Fleet, Links, PerCopy},
     policy::{Lease, Mesh},
     table::{Inbox, Table},
 };
@@ -46,8 +46,13 @@ impl World {
     }
 
     pub(crate) async fn with(agents: &[&ScriptedAgent], change: v1::TableChange) -> Self {
+        Self::limited(agents, change, PerCopy::default()).await
+    }
+
+    /// The same with its own limit of the calls on a copy.
+    pub(crate) async fn limited(agents: &[&ScriptedAgent], change: v1::TableChange, per_copy: PerCopy) -> Self {
         let (clock, hand) = Clock::manual(Time::from_millis(1_000_000));
-        let fleet = Fleet::new(clock, Handle::current());
+        let fleet = Fleet::dialling(clock, Handle::current(), Links::plaintext(), per_copy);
         let mesh =
             Mesh::new(fleet.clone(), AccessLog::Off, modelring_proxy::metrics::Metrics::new(&Default::default(), 1));
         let mut world = Self { fleet, mesh, hand, version: 0 };
