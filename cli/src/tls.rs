@@ -10,7 +10,7 @@ use modelring_process::tls::{Files, Identity};
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "mTLS between the processes")]
 pub(crate) struct Tls {
-    /// Certificate of this process, PEM; its SAN is agent.<namespace>.modelring, proxy.<namespace>.modelring or
+    /// Certificate of this process, PEM; its SAN is agent.NAMESPACE.modelring, proxy.NAMESPACE.modelring or
     /// control.modelring
     #[arg(long, env = "MODELRING_TLS_CERT", value_name = "FILE")]
     tls_cert: Option<PathBuf>,

@@ -478,7 +478,7 @@ impl World {
             }
         }
         for (conn, update) in told {
-            self.send(conn, 1, Message::Update(update));
+            self.send(conn, 1, Message::Update(Box::new(update)));
         }
         for conn in over {
             if let Some(running) = &mut self.controls[n].running {

@@ -81,7 +81,7 @@ pub enum Message {
     /// From a proxy to control.
     Proxy(v1::ProxyMessage),
     /// From control to a proxy.
-    Update(v1::RoutesUpdate),
+    Update(Box<v1::RoutesUpdate>),
     /// A call, with the model's concrete id and when it was written.
     Call {
         /// The call.

@@ -166,7 +166,7 @@ impl World {
         match message {
             Message::Agent(event) => self.agent_says(n, conn, event),
             Message::LoadEvent(event) => self.load_goes_on(n, conn, event),
-            Message::Update(update) => self.update(n, conn, update),
+            Message::Update(update) => self.update(n, conn, *update),
             Message::Answer { call, attempt, model } => self.answered(n, call, attempt, model),
             _ => {}
         }

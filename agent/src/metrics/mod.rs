@@ -1,7 +1,7 @@
 //! What an agent counts, and what can be seen of it.
 //!
-//! What the pod decides is counted where its actions are carried out ([`Lives`]); how things stand at the moment is asked of
-//! the core when somebody scrapes ([`Look`]).
+//! What the pod decides is counted where its actions are carried out (`Lives`); how things stand at the moment is asked of
+//! the core when somebody scrapes (`Look`).
 
 mod lives;
 mod names;
