@@ -233,20 +233,73 @@ fn an_instance_that_leaves_is_none() {
 }
 
 #[test]
-fn the_load_budget_is_five_load_timeouts_from_the_first_acceptance() {
+fn the_load_budget_is_five_load_timeouts_from_the_acceptance() {
     let mut budgets = Budgets::new(at(0), Time::NEVER, PLACE);
-    budgets.accepted(at(10_000), Duration::from_secs(90));
-    budgets.accepted(at(200_000), Duration::from_secs(90));
+    budgets.seeking(at(10_000), Some(Duration::from_secs(90)));
+    budgets.seeking(at(200_000), Some(Duration::from_secs(90)));
     assert_eq!(budgets.until(), at(460_000));
     assert_eq!(budgets.spent(at(459_999), &seek()), None);
     assert_eq!(budgets.spent(at(460_000), &seek()).map(|ending| ending.reason), Some(EndReason::LT));
 }
 
 #[test]
+fn a_load_refused_after_it_was_accepted_leaves_the_rest_of_the_place_budget() {
+    let mut seek = seek();
+    let mut budgets = Budgets::new(at(0), Time::NEVER, PLACE);
+    assert_eq!(seek.next(at(0), &absent("a"), &[]), ask("a"));
+    seek.heard(at(4_000), &id("a"), Heard::Accepted);
+    budgets.seeking(at(4_000), Some(Duration::from_secs(90)));
+    seek.heard(at(10_000), &id("a"), full(60_000));
+    budgets.seeking(at(10_000), None);
+    assert_eq!(seek.next(at(10_000), &absent("a"), &[]), wait(70_000));
+    assert_eq!(budgets.until(), at(36_000), "4 s of the 30 were spent before it was accepted");
+    let ending = budgets.spent(at(36_000), &seek).expect("spent");
+    assert_eq!((ending.reason, &*ending.text), (EndReason::NP, "Nowhere available to load: needs 3 of 2 GiB"));
+}
+
+#[test]
+fn each_budget_is_spent_once_however_often_the_load_changes_hands() {
+    let load_timeout = Duration::from_secs(2);
+    let mut budgets = Budgets::new(at(0), Time::NEVER, PLACE);
+    let mut now = 0;
+    while now < budgets.until().since(Time::ZERO).as_millis() as u64 {
+        let accepted = (now / 700) % 3 == 1;
+        budgets.seeking(at(now), accepted.then_some(load_timeout));
+        now += 350;
+    }
+    assert!(now <= 40_350, "30 s of place and 10 s of load end at {now} ms");
+}
+
+#[test]
+fn what_is_served_between_two_holds_costs_no_budget() {
+    let mut budgets = Budgets::new(at(0), Time::NEVER, PLACE);
+    budgets.rest(at(12_000));
+    assert_eq!(budgets.until(), Time::NEVER);
+    budgets.seeking(at(100_000), None);
+    assert_eq!(budgets.until(), at(118_000));
+}
+
+#[test]
+fn a_load_that_is_late_elsewhere_names_the_refusal_before_it() {
+    let mut seek = seek();
+    assert_eq!(seek.next(at(0), &absent("ab"), &[]), ask("a"));
+    let text = "needs 3 GiB of 2 GiB, 2 GiB kept".to_owned();
+    let pinned = Heard::Refused { refusal: Refusal::Pinned, retry_after: None, text: text.clone() };
+    seek.heard(at(1), &id("a"), pinned);
+    assert_eq!(seek.next(at(1), &absent("ab"), &[]), ask("b"));
+    seek.heard(at(2), &id("b"), Heard::Accepted);
+    let mut budgets = Budgets::new(at(0), Time::NEVER, PLACE);
+    budgets.seeking(at(2), Some(Duration::from_secs(1)));
+    let ending = budgets.spent(at(5_002), &seek).expect("spent");
+    assert_eq!(ending.reason, EndReason::LT);
+    assert!(ending.text.ends_with(&text), "{}", ending.text);
+}
+
+#[test]
 fn the_deadline_bounds_both_budgets() {
     let mut budgets = Budgets::new(at(0), at(5_000), PLACE);
     assert_eq!(budgets.spent(at(5_000), &seek()).map(|ending| ending.reason), Some(EndReason::DE));
-    budgets.accepted(at(10), Duration::from_secs(90));
+    budgets.seeking(at(10), Some(Duration::from_secs(90)));
     assert_eq!(budgets.until(), at(5_000));
     assert_eq!(budgets.spent(at(5_000), &seek()).map(|ending| ending.reason), Some(EndReason::DE));
 }

@@ -107,13 +107,20 @@ impl World {
     }
 }
 
+/// How long a call was held while no agent had accepted its load, and while one had.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spent {
+    place: Duration,
+    load: Duration,
+}
+
 /// One call, held from time 1 s on. Returns how it ended and when, having checked every step.
 fn held(
     manners: &[Vec<Manner>],
     leases: &[(usize, u64, bool)],
     lag: u64,
     deadline: Time,
-) -> Result<(Outcome, Time, Option<Time>), TestCaseError> {
+) -> Result<(Outcome, Time, Spent), TestCaseError> {
     let count = manners.len();
     let start = Time::from_millis(1_000);
     let mut world = World {
@@ -130,26 +137,27 @@ fn held(
     }
     let mut seek = Seek::new(ModelId::from("m__isvc-0123456789"), "mt:onnx");
     let mut budgets = Budgets::new(start, deadline, PLACE);
-    let mut accepted_at = None;
+    let mut spent = Spent::default();
     let (mut failures, mut asked) = (0, vec![0usize; count]);
     let (mut open, mut left) = (0, vec![false; count]);
 
     for _ in 0..10_000 {
+        budgets.seeking(world.now, seek.accepted().then_some(LOAD_TIMEOUT));
         if let Some(ending) = budgets.spent(world.now, &seek) {
-            return Ok((Outcome::Ended(ending), world.now, accepted_at));
+            return Ok((Outcome::Ended(ending), world.now, spent));
         }
         let sights = world.sights();
         let until = match seek.next(world.now, &sights, &[]) {
             Step::Use => {
                 prop_assert!(sights.iter().any(|sight| sight.status == Status::Ready));
-                return Ok((Outcome::Used, world.now, accepted_at));
+                return Ok((Outcome::Used, world.now, spent));
             }
             Step::GiveUp(ending) => {
                 let seen = sights.iter().filter(|sight| matches!(sight.status, Status::Failed { .. })).count();
                 prop_assert!(failures + seen > 0, "gave up without a failure");
                 prop_assert_eq!(ending.reason, EndReason::LF);
                 prop_assert!(ending.text.contains("failed on ") || ending.text.ends_with("no"), "{}", ending.text);
-                return Ok((Outcome::Ended(ending), world.now, accepted_at));
+                return Ok((Outcome::Ended(ending), world.now, spent));
             }
             Step::Ask(instance) => {
                 let n = world.names.iter().position(|name| *name == instance).expect("a known instance");
@@ -172,9 +180,13 @@ fn held(
             }
             Step::Wait { until } => until,
         };
+        // An agent that was lost has accepted nothing any more.
+        budgets.seeking(world.now, seek.accepted().then_some(LOAD_TIMEOUT));
         prop_assert!(until > world.now, "waits for a time that has come: {until}");
         let next = world.agenda.keys().next().map_or(Time::NEVER, |(at, _)| *at);
-        world.now = until.min(next).min(budgets.until());
+        let before = std::mem::replace(&mut world.now, until.min(next).min(budgets.until()));
+        let spends = if seek.accepted() { &mut spent.load } else { &mut spent.place };
+        *spends += world.now.since(before);
         if world.now < next {
             continue;
         }
@@ -187,10 +199,6 @@ fn held(
                     || matches!(&heard, Heard::Refused { refusal, .. } if *refusal == failing);
                 failures += usize::from(fails);
                 left[instance] |= matches!(&heard, Heard::Refused { refusal: Refusal::Leaving, .. });
-                if heard == Heard::Accepted {
-                    budgets.accepted(world.now, LOAD_TIMEOUT);
-                    accepted_at = accepted_at.or(Some(world.now));
-                }
                 seek.heard(world.now, &world.names[instance], heard);
             }
             Some(Happening::Shows { instance, status }) => world.statuses[instance] = status,
@@ -238,15 +246,14 @@ proptest! {
     ) {
         let start = Time::from_millis(1_000);
         let deadline = deadline.map_or(Time::NEVER, |millis| start + Duration::from_millis(millis));
-        let (outcome, at, accepted) = held(&manners, &leases, lag, deadline)?;
-        let budget = accepted.map_or(start + PLACE, |accepted| accepted + LOAD_TIMEOUT * LOAD_TIMEOUTS);
-        prop_assert!(at <= budget.min(deadline), "{outcome:?} at {at}");
-        prop_assert!(accepted.is_none_or(|accepted| accepted < start + PLACE));
+        let (outcome, at, spent) = held(&manners, &leases, lag, deadline)?;
+        prop_assert!(at <= deadline, "{outcome:?} at {at}");
+        prop_assert!(spent.place <= PLACE && spent.load <= LOAD_TIMEOUT * LOAD_TIMEOUTS, "{outcome:?} after {spent:?}");
         if let Outcome::Ended(ending) = outcome {
             match ending.reason {
                 EndReason::DE => prop_assert_eq!(at, deadline),
-                EndReason::LT => prop_assert!(accepted.is_some() && at == budget),
-                EndReason::NP | EndReason::NI => prop_assert!(accepted.is_none() && at == budget),
+                EndReason::LT => prop_assert_eq!(spent.load, LOAD_TIMEOUT * LOAD_TIMEOUTS),
+                EndReason::NP | EndReason::NI => prop_assert_eq!(spent.place, PLACE),
                 EndReason::LF => {}
                 EndReason::DH => prop_assert!(false, "nobody looked whether it is hopeless"),
             }

@@ -79,6 +79,7 @@ pub(crate) struct Flight {
     table: Arc<Table>,
     model: Arc<Model>,
     deadline: Time,
+    budgets: Option<Budgets>,
     tries: u32,
     unwritten: u32,
     attempt: u32,
@@ -152,6 +153,7 @@ impl World {
             table,
             model,
             deadline,
+            budgets: None,
             tries: 0,
             unwritten: 0,
             attempt: 0,
@@ -358,7 +360,8 @@ impl World {
             }
             Chosen::Overload => self.answer(id, Outcome::Reason("OQ", String::new())),
             Chosen::None => {
-                let budgets = Budgets::new(now, flight.deadline, flight.table.tuning.place_timeout);
+                let place = flight.table.tuning.place_timeout;
+                let budgets = flight.budgets.unwrap_or_else(|| Budgets::new(now, flight.deadline, place));
                 flight.state = State::Held { waiter: self.join(n, &flight), budgets, first: true };
                 self.keep_flight(n, id, flight);
             }
@@ -431,6 +434,8 @@ impl World {
         match phase {
             Phase::Use => {
                 let until = budgets.until();
+                let spent = budgets.spent(now, &waiter.load().seek.lock());
+                flight.budgets.insert(*budgets).rest(now);
                 match self.choose(n, &flight, None, false) {
                     Chosen::In(in_flight) => self.go(n, id, flight, in_flight),
                     Chosen::Full(copy) => {
@@ -439,6 +444,10 @@ impl World {
                     }
                     Chosen::Overload => self.answer(id, Outcome::Reason("OQ", String::new())),
                     Chosen::None => {
+                        if let Some(ending) = spent {
+                            self.answer(id, Outcome::Reason(reason(ending.reason), ending.text));
+                            return true;
+                        }
                         // With the same budgets: they are spent once per held call.
                         let State::Held { budgets, .. } = flight.state else { return true };
                         let pause = LOOK_AGAIN.min(until.since(now));
@@ -457,8 +466,7 @@ impl World {
             }
             // A call that only keeps the search going is not needed any more.
             Phase::Seeking { accepted: Some(_) } if !self.calls.contains_key(&id) => return true,
-            Phase::Seeking { accepted: Some(load_timeout) } => budgets.accepted(now, load_timeout),
-            Phase::Seeking { accepted: None } => {}
+            Phase::Seeking { accepted } => budgets.seeking(now, accepted),
         }
         let spent = budgets.spent(now, &waiter.load().seek.lock());
         if let Some(ending) = spent {
@@ -484,6 +492,7 @@ impl World {
             table: flight.table.clone(),
             model: flight.model.clone(),
             deadline: Time::NEVER,
+            budgets: None,
             tries: TRIES,
             unwritten: 0,
             attempt: 0,

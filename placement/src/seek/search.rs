@@ -168,6 +168,11 @@ impl Seek {
         soonest.min().unwrap_or(now + learned)
     }
 
+    /// How a call ends whose load budget is spent.
+    pub(super) fn not_loaded(&self, within: Duration) -> Ending {
+        Ending::not_loaded(&self.model, within, self.refusal.as_ref().map(|(_, text)| text.as_str()))
+    }
+
     /// How a call ends whose place budget is spent.
     pub(super) fn without_place(&self, now: Time) -> Ending {
         if !self.live {

@@ -40,7 +40,7 @@ struct Turn<'a> {
 }
 
 /// Waits until the model is loaded, and goes there.
-pub(super) async fn hold(mesh: Mesh, call: Call) -> Decision<Lease> {
+pub(super) async fn hold(mesh: Mesh, mut call: Call) -> Decision<Lease> {
     let fleet = mesh.0.fleet.clone();
     let now = fleet.clock.now();
     let metrics = mesh.0.metrics.clone();
@@ -51,7 +51,8 @@ pub(super) async fn hold(mesh: Mesh, call: Call) -> Decision<Lease> {
         model: call.model.id(),
         since: now,
     };
-    let mut budgets = Budgets::new(now, call.deadline, call.table.tuning.place_timeout);
+    let mut budgets =
+        call.budgets.unwrap_or_else(|| Budgets::new(now, call.deadline, call.table.tuning.place_timeout));
     let mut first = true;
     loop {
         let waiter = search::join(&fleet, &call);
@@ -64,7 +65,10 @@ pub(super) async fn hold(mesh: Mesh, call: Call) -> Decision<Lease> {
         if let Some(ending) = wait(&fleet, &waiter, &mut budgets).await {
             return Decision::Answer(answer(ending));
         }
-        match mesh.choose(&call, fleet.clock.now(), None, false) {
+        let now = fleet.clock.now();
+        let left = call.budgets.insert(budgets);
+        left.rest(now);
+        match mesh.choose(&call, now, None, false) {
             Choice::Forward(plan) => return Decision::Forward(*plan),
             Choice::Answer(answer) => return Decision::Answer(answer),
             Choice::Overload => return Decision::Answer(overload()),
@@ -73,6 +77,9 @@ pub(super) async fn hold(mesh: Mesh, call: Call) -> Decision<Lease> {
                 return Decision::Hold(Box::pin(queue(mesh.clone(), call.clone(), copy)));
             }
             Choice::None => {
+                if let Some(ending) = budgets.spent(now, &waiter.load().seek.lock()) {
+                    return Decision::Answer(answer(ending));
+                }
                 drop(waiter);
                 sleep(LOOK_AGAIN.min(fleet.clock.until(budgets.until()))).await;
             }
@@ -111,8 +118,7 @@ async fn wait(fleet: &Fleet, waiter: &Waiter, budgets: &mut Budgets) -> Option<E
         match &*phase.borrow_and_update() {
             Phase::Use => return None,
             Phase::Ended(ending) => return Some(ending.clone()),
-            Phase::Seeking { accepted: Some(load_timeout) } => budgets.accepted(fleet.clock.now(), *load_timeout),
-            Phase::Seeking { accepted: None } => {}
+            Phase::Seeking { accepted } => budgets.seeking(fleet.clock.now(), *accepted),
         }
         if let Some(ending) = budgets.spent(fleet.clock.now(), &load.seek.lock()) {
             return Some(ending);

@@ -21,6 +21,7 @@ use modelring_placement::{
     choice::{FAILURE, choose},
     retry::RetryBudget,
     rules::one_version,
+    seek::Budgets,
     time::Time,
 };
 
@@ -63,6 +64,8 @@ struct Call {
     /// `/pkg.Service/Method`.
     path: Arc<str>,
     deadline: Time,
+    /// What is left of the time that it may be held, once it was.
+    budgets: Option<Budgets>,
     /// A server said RESOURCE_EXHAUSTED already.
     exhausted: bool,
     /// A server denied the model already.
@@ -124,6 +127,7 @@ impl Mesh {
                     asked: asked.name().clone(),
                     path: head.path.clone(),
                     deadline: head.deadline,
+                    budgets: None,
                     exhausted: false,
                     denied: false,
                 };
