@@ -384,25 +384,26 @@ fn trace_accepted_behind_a_kept_copy() {
     all_is_well(&mut world);
 }
 
-/// The same with no other agent: the call whose load was accepted and then refused gets the rest of its place budget, and is
-/// told why, long before five load timeouts are over. Its load was sized while it waited, so it need not wait for its turn.
+/// A model waits behind one that is to be kept, and no other agent is there: the call whose load was accepted and then refused
+/// gets the rest of its place budget, and is told why, long before five load timeouts are over.
 #[test]
-fn trace_accepted_then_refused_for_good() {
-    let shape = Shape { concurrency: 1, load_timeout: Duration::from_secs(60), ..small() };
-    let mut world = mesh(shape, &[("x", 80, 0), ("y", 80, 0)]);
-    world.desires.set_profile("x/0", Profile::of(80, 6000));
-    world.call(0, "x", None);
-    world.run(millis(500));
+fn trace_accepted_then_refused() {
+    let (churn, load_timeout) = (Duration::from_secs(20), Duration::from_secs(60));
+    let mut world = mesh(Shape { concurrency: 1, churn, load_timeout, ..small() }, &[("y", 80, 0)]);
+    world.run(secs(25));
+    world.fault(Fault::Set("x".to_owned(), "x/0".to_owned(), Profile::of(80, 6000), 1, 0));
+    world.run_until(secs(30), |world| {
+        world.desires.model("x").is_some_and(|x| state(world, 0, x.as_str()) == "LOADING")
+    });
     let (y, begun) = (world.call(0, "y", None), world.now);
     world.run(secs(2));
-    let accepted = world.calls.get(&y).is_some_and(|call| call.end.is_none());
-    assert!(accepted, "{:?}", world.outcome(y));
-    world.fault(Fault::Set("x".to_owned(), "x/0".to_owned(), Profile::of(80, 6000), 1, 0));
+    let queued = model(&world, "y");
+    assert_eq!((state(&world, 0, &queued), world.outcome(y)), ("QUEUED", None));
     world.run_until(secs(400), |world| world.outcome(y).is_some());
     let Some(Outcome::Reason("NP", text)) = world.outcome(y) else { panic!("{:?}", world.outcome(y)) };
-    assert!(text.contains("kept"), "{text}");
+    assert!(text.contains("needs 80 B of 100 B"), "{text}");
     let took = world.now - begun;
-    assert!((secs(30)..secs(45)).contains(&took), "{} ms", took / millis(1));
+    assert!((secs(31)..secs(45)).contains(&took), "{} ms", took / millis(1));
     all_is_well(&mut world);
 }
 

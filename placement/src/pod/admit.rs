@@ -1,4 +1,7 @@
 //! When the first of the queue gets its place: sized, then memory reserved before all others, then pulled.
+//!
+//! Some more than may be loaded are sized, so that what can have no place here is refused while its callers may still be told so
+//! before `accepted`, and so that the next need not be sized when its turn comes. That changes no order.
 
 use std::time::Duration;
 
@@ -12,6 +15,8 @@ use crate::{id::ModelId, pod::Why, time::Time};
 
 /// A model whose size is not known after this long does not hold up others.
 pub(super) const SLOW: Duration = Duration::from_secs(2);
+/// Models that are sized beside those whose turn it is.
+const SIZED_AHEAD: usize = 8;
 
 // === impl Pod ===
 
@@ -22,9 +27,12 @@ impl Pod {
                 self.refuse(&model, Refused::stuck());
             }
         }
+        if self.server.is_some() {
+            self.size_the_first(now);
+        }
         while self.server.is_some() && (self.free_slots() > 0 || self.free_a_slot(now)) {
             self.size_the_first(now);
-            let Some(head) = self.head() else { return };
+            let Some(head) = self.head(now) else { return };
             let Some(want) = self.entries.get(&head).and_then(|entry| entry.want.as_ref()) else { return };
             let Sizing::Known(_, bytes) = want.size else { return };
             match self.room_for(&Demand { bytes, why: want.why, replaces: want.replaces.as_ref() }, now) {
@@ -49,11 +57,20 @@ impl Pod {
         hung > 0 && self.server.as_ref().is_some_and(|server| hung >= server.limits.loading_concurrency)
     }
 
-    /// The first of the queue that is sized and does not wait for its own former copy to be gone.
-    fn head(&self) -> Option<ModelId> {
-        let sized = |entry: &Entry| matches!(&entry.want, Some(want) if matches!(want.size, Sizing::Known(..)));
-        let may_start = |model: &&ModelId| self.may_start(model) && self.entries.get(*model).is_some_and(sized);
-        self.queue.iter().find(may_start).cloned()
+    /// The first of the queue that is sized, among as many as may be loaded.
+    fn head(&self, now: Time) -> Option<ModelId> {
+        let sized = |model: &&ModelId| {
+            let want = self.entries.get(*model).and_then(|entry| entry.want.as_ref());
+            want.is_some_and(|want| matches!(want.size, Sizing::Known(..)))
+        };
+        self.turns(now).take(self.free_slots()).find(sized).cloned()
+    }
+
+    /// The queue without those that wait for their own former copy to be gone, and those whose storage is slow: they do not
+    /// hold up those behind them.
+    fn turns(&self, now: Time) -> impl Iterator<Item = &ModelId> {
+        let slow = move |entry: &Entry| matches!(&entry.want, Some(want) if matches!(want.size, Sizing::Asked(_, since) if since + SLOW <= now));
+        self.queue.iter().filter(move |model| self.may_start(model) && !self.entries.get(*model).is_some_and(slow))
     }
 
     fn may_start(&self, model: &ModelId) -> bool {
@@ -75,12 +92,9 @@ impl Pod {
         }
     }
 
-    /// Sizes as many of the first as may be loaded. One whose storage is slow does not hold up those behind it.
+    /// Sizes as many of the first as may be loaded, and some more.
     fn size_the_first(&mut self, now: Time) {
-        let slots = self.free_slots();
-        let slow = |entry: &Entry| matches!(&entry.want, Some(want) if matches!(want.size, Sizing::Asked(_, since) if since + SLOW <= now));
-        let may_be_sized = |model: &&ModelId| self.may_start(model) && !self.entries.get(*model).is_some_and(slow);
-        let first: Vec<_> = self.queue.iter().filter(may_be_sized).take(slots).cloned().collect();
+        let first: Vec<_> = self.turns(now).take(self.free_slots() + SIZED_AHEAD).cloned().collect();
         for model in first {
             let attempt = self.attempts + 1;
             let want = self.entries.get_mut(&model).and_then(|entry| entry.want.as_mut());

@@ -10,6 +10,7 @@ use super::{
     ask::SOON,
     entry::{Copy, Held, Load, Sizing, Stage, Wanted},
     refusal::Refused,
+    room::Demand,
     text::Size,
 };
 use crate::{evict, ledger::Account, time::Time};
@@ -35,9 +36,14 @@ impl Pod {
             Ok(bytes) => {
                 let bytes = self.failures.needs(&reference).unwrap_or(bytes).clamp(1, MOST_BYTES);
                 want.size = Sizing::Known(attempt, bytes);
+                let replaces = want.replaces.clone();
+                let demand = Demand { bytes, why: want.why, replaces: replaces.as_ref() };
                 if bytes > self.ledger.capacity() {
                     let error = self.too_large_for_the_pod(bytes);
                     self.fail(now, &reference, error, None);
+                } else if let Some(refused) = self.pinned(&demand, now) {
+                    // Whatever is before it in the queue: no turn brings it a place.
+                    self.refuse(model, refused);
                 }
             }
             Err(error) => self.fail_before_the_server(now, &reference, error),

@@ -24,6 +24,12 @@ pub(super) struct Refused {
 // === impl Pod ===
 
 impl Pod {
+    /// The refusal of a load for which what is kept leaves no place, even if all else went.
+    pub(super) fn pinned(&self, demand: &Demand<'_>, now: Time) -> Option<Refused> {
+        let is_pinned = demand.bytes.saturating_add(self.kept_bytes()) > self.ledger.capacity();
+        is_pinned.then(|| self.refusal(demand, &self.candidates(now, None), self.coming(), now))
+    }
+
     /// What stands in the way, with all sizes.
     pub(super) fn refusal(&self, demand: &Demand<'_>, candidates: &[Candidate<'_>], coming: u64, now: Time) -> Refused {
         let kept = self.kept_bytes();

@@ -62,12 +62,14 @@ impl Ending {
         Self::new(reason, with_detail(&format!("load of model `{model}` failed"), said), None)
     }
 
-    /// The load has not finished. `refused`: what the last agent said that would not have it, before or between.
+    /// The load has not finished. `refused`: what the last agent said that would not have it.
     #[must_use]
     pub fn not_loaded(model: &ModelId, within: Duration, refused: Option<&str>) -> Self {
         let text = format!("load of model `{model}` has not finished within {within:?}; it may still go on");
         let text = match refused {
-            Some(refused) if !refused.is_empty() => format!("{text}; refused by another instance or earlier: {refused}"),
+            Some(refused) if !refused.is_empty() => {
+                format!("{text}; an instance refused it before: {refused}")
+            }
             _ => text,
         };
         Self::new(EndReason::LT, text, None)

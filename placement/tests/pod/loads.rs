@@ -1,5 +1,7 @@
 //! The queue, one load per model, and memory reserved before a pull.
 
+use std::time::Duration;
+
 use modelring_placement::pod::{Action, CopyState, Event, Refusal, Settings, Told, Why};
 
 use crate::kit::{Kit, id, limits, reference, secs, settings};
@@ -82,6 +84,7 @@ fn the_queue_goes_by_reason_first_and_by_time_within_one() {
     for (model, why) in [("d", Why::Ahead), ("c", Why::Scale), ("b2", Why::Keep), ("b1", Why::Keep), ("a", Why::Waiter)]
     {
         kit.ask_as(model, why, None);
+        kit.sized(model, 10);
     }
     let waiter = kit.ask_as("b1", Why::Ahead, None);
     assert_eq!(kit.told(waiter), Some(&Told::Accepted { place: 2 }));
@@ -89,7 +92,7 @@ fn the_queue_goes_by_reason_first_and_by_time_within_one() {
     assert_eq!(kit.told(raised), Some(&Told::Accepted { place: 0 }), "asked for before a");
     kit.loaded("running", running, 10);
     for model in ["b1", "a", "b2", "c", "d"] {
-        let attempt = kit.sized(model, 10);
+        let attempt = kit.attempt(model);
         kit.pulled(model, attempt);
         kit.loaded(model, attempt, 10);
         assert_eq!(kit.state(model), "READY", "{model}");
@@ -101,12 +104,10 @@ fn no_more_loads_run_at_once_than_the_server_takes() {
     let mut kit = Kit::new();
     for model in ["a", "b", "c"] {
         kit.ask(model);
-        if model != "c" {
-            kit.sized(model, 10);
-        }
+        kit.sized(model, 10);
     }
     assert_eq!((kit.state("a"), kit.state("b"), kit.state("c")), ("LOADING", "LOADING", "QUEUED"));
-    assert!(!kit.did(|action| matches!(action, Action::Size(..))));
+    assert!(!kit.did(|action| matches!(action, Action::Pull(..))));
 }
 
 #[test]
@@ -143,6 +144,7 @@ fn a_queued_load_keeps_its_place_for_30_s_after_it_was_last_asked_for() {
     kit.ask("running");
     kit.sized("running", 10);
     let waiter = kit.ask("a");
+    kit.sized("a", 10);
     kit.wait(secs(40));
     assert_eq!(kit.state("a"), "QUEUED", "an open call asks all the time");
     kit.gone(waiter);
@@ -160,11 +162,12 @@ fn the_slot_of_a_forgotten_pull_goes_to_a_caller_and_not_earlier() {
     kit.gone(ahead);
     kit.wait(secs(20));
     kit.ask("a");
+    kit.sized("a", 10);
     assert_eq!((kit.state("ahead"), kit.state("a")), ("LOADING", "QUEUED"));
     kit.wait(secs(10));
     assert!(kit.did(|action| matches!(action, Action::CancelPull(of, _) if *of == id("ahead"))));
     assert_eq!(kit.state("ahead"), "GONE");
-    assert!(kit.did(|action| matches!(action, Action::Size(of, _) if of.id == id("a"))));
+    assert!(kit.did(|action| matches!(action, Action::Pull(of, _) if of.id == id("a"))));
 }
 
 #[test]
@@ -197,10 +200,10 @@ fn with_one_slot_slow_storage_holds_up_the_next_for_2_s_only() {
     let mut kit = Kit::with(settings(), limits(100, 1));
     kit.ask("slow");
     kit.ask("a");
-    kit.wait(secs(1));
-    assert!(!kit.did(|action| matches!(action, Action::Size(..))));
-    kit.wait(secs(1));
     kit.sized("a", 10);
+    kit.wait(Duration::from_millis(1_999));
+    assert_eq!((kit.state("slow"), kit.state("a")), ("QUEUED", "QUEUED"), "sized, and not its turn");
+    kit.wait(Duration::from_millis(1));
     assert_eq!((kit.state("slow"), kit.state("a")), ("QUEUED", "LOADING"));
 }
 
@@ -210,7 +213,7 @@ fn the_queue_is_bounded_and_callers_are_not_shut_out_by_loads_ahead_of_use() {
     for n in 0..1024 {
         let waiter = kit.ask_as(&format!("m{n}"), Why::Ahead, None);
         let accepted = matches!(kit.told(waiter), Some(Told::Accepted { .. }));
-        assert_eq!(accepted, n > 0, "the first is being sized");
+        assert_eq!(accepted, n > 8, "the first nine are being sized");
     }
     let ahead = kit.ask_as("more", Why::Ahead, None);
     assert!(matches!(kit.told(ahead), Some(Told::Refused { refusal: Refusal::Full, .. })));
@@ -235,6 +238,20 @@ fn a_refusal_that_its_size_brings_comes_before_any_accepted() {
         assert!(matches!(kit.told(caller), Some(Told::Refused { refusal: Refusal::Churn, .. })), "{:?}", kit.actions);
     }
     assert!(!kit.did(|action| matches!(action, Action::Tell(_, Told::Accepted { .. }))));
+}
+
+#[test]
+fn a_load_that_what_is_kept_shuts_out_is_refused_before_its_turn_and_before_accepted() {
+    let mut kit = Kit::with(settings(), limits(100, 1));
+    kit.load("kept", 60);
+    kit.hint(1, &["kept"], &[], &[]);
+    kit.ask("running");
+    kit.sized("running", 10);
+    let waiter = kit.ask("large");
+    assert_eq!((kit.state("large"), kit.told(waiter)), ("QUEUED", None));
+    kit.sized("large", 50);
+    assert!(matches!(kit.told(waiter), Some(Told::Refused { refusal: Refusal::Pinned, .. })), "{:?}", kit.actions);
+    assert_eq!((kit.state("running"), kit.state("large")), ("LOADING", "GONE"));
 }
 
 #[test]

@@ -191,11 +191,11 @@ fn trace_accepted_behind_a_kept_copy() {
     kit.ask("x");
     let x = kit.sized("x", 80);
     let y = kit.ask("y");
+    kit.sized("y", 80);
     assert_eq!(kit.told(y), Some(&Told::Accepted { place: 0 }));
     kit.hint(1, &["x"], &[], &[]);
     kit.pulled("x", x);
     kit.loaded("x", x, 80);
-    kit.sized("y", 80);
     assert!(matches!(kit.told(y), Some(Told::Refused { refusal: Refusal::Pinned, .. })));
 }
 

@@ -51,8 +51,7 @@ pub(super) async fn hold(mesh: Mesh, mut call: Call) -> Decision<Lease> {
         model: call.model.id(),
         since: now,
     };
-    let mut budgets =
-        call.budgets.unwrap_or_else(|| Budgets::new(now, call.deadline, call.table.tuning.place_timeout));
+    let mut budgets = call.budgets.unwrap_or_else(|| Budgets::new(now, call.deadline, call.table.tuning.place_timeout));
     let mut first = true;
     loop {
         let waiter = search::join(&fleet, &call);
