@@ -43,6 +43,22 @@ async fn a_store_that_is_busy_for_a_moment_costs_seconds_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_busy_answer_of_the_store_is_seen_by_no_caller() {
+    let store = Store::new([0], 1000);
+    let mut busy = true;
+    store.link.decide(move |_| if std::mem::take(&mut busy) { Fault::Busy } else { Fault::None });
+    let fleet = Fleet::start(&store.folder, FleetSetup { instances: 1, ..FleetSetup::default() }).await;
+    store.add(0);
+    until_known(&fleet, 0).await;
+    let only = call(&Connection::new(fleet.grpc(), 0), 0, DEADLINE).await;
+    println!("answered after {:?}; asked for: {}", only.took(), store.link.asked().len());
+    assert!(only.is_right(), "{only:?}");
+    assert!(only.took() < Duration::from_secs(10), "{only:?}");
+    assert!(store.link.asked().len() >= 2, "what was refused was asked for again");
+    fleet.assert_spans();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_missing_object_is_refused_from_memory_until_the_secret_changes() {
     let store = Store::new([0], 1000);
     (0..2).for_each(|number| store.add(number));

@@ -5,12 +5,17 @@ use std::time::{Duration, Instant};
 use harness::fleet::failures;
 use serde_json::json;
 
-use crate::{kit::soak, report, storm::Storm};
+use crate::{
+    kit::soak,
+    report,
+    storm::{Storm, assert_flat},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_part_is_passed_over_and_comes_back() {
     let (frozen, settle, rounds) = if soak() { (10, 5, 3) } else { (6, 4, 1) };
     let storm = Storm::usual(false).await;
+    let before = storm.resources();
     let mut freezes = 0;
     for round in 0..rounds {
         for victim in ["agent", "proxy", "control"] {
@@ -31,9 +36,11 @@ async fn a_frozen_part_is_passed_over_and_comes_back() {
             freezes += 1;
         }
     }
+    let after = storm.resources();
     let (loads, begin) = (storm.loads(), storm.begin);
     let (fleet, calls) = storm.stop().await;
     let more = [("loads", json!(loads)), ("freezes", json!(freezes)), ("strays", json!(fleet.strays()))];
     report::note("freezes", begin.elapsed(), &calls, &more);
+    assert_flat(&before, &after);
     assert_eq!(failures(&calls), [].into(), "callers of a frozen proxy wait, all others are served");
 }

@@ -1,14 +1,17 @@
 //! `kill -9` of each part in turn under steady calls.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
-use harness::fleet::{Call, failures};
+use harness::fleet::{Call, failures, model};
 use serde_json::json;
 
 use crate::{
     kit::soak,
     report,
-    storm::{Storm, assert_flat},
+    storm::{MODELS, Storm, assert_flat},
 };
 
 /// A call may have been on its way for so long before its end shows the kill.
@@ -27,6 +30,8 @@ struct Kill {
     victim: Victim,
     number: usize,
     at: Instant,
+    /// Models that were ready on another instance too.
+    elsewhere: BTreeSet<usize>,
     /// When it was dead: a busy machine takes its time to end a process.
     dead: Instant,
     until: Instant,
@@ -43,6 +48,15 @@ fn explains(kill: &Kill, storm: &Storm, call: &Call) -> bool {
     }
 }
 
+/// After this long a kill is over for a model that is ready elsewhere.
+const OVER: Duration = Duration::from_secs(1);
+
+/// Models that are ready on another instance than this one.
+fn ready_elsewhere(storm: &Storm, number: usize) -> BTreeSet<usize> {
+    let ready = |model: String| storm.observer.ready(&format!("{model}__")).into_iter().any(|at| at != number);
+    (0..MODELS).filter(|of| ready(model(*of))).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_calls_in_flight_on_a_killed_part_fail() {
     let (rounds, down, up) = if soak() { (5, 5, 5) } else { (1, 3, 3) };
@@ -52,6 +66,10 @@ async fn only_calls_in_flight_on_a_killed_part_fail() {
     for round in 0..rounds {
         for victim in [Victim::Agent, Victim::Proxy, Victim::Control, Victim::Server] {
             let number = if victim == Victim::Proxy { round % 2 } else { round % 3 };
+            let elsewhere = match victim {
+                Victim::Agent | Victim::Server => ready_elsewhere(&storm, number),
+                Victim::Proxy | Victim::Control => (0..MODELS).collect(),
+            };
             let part = match victim {
                 Victim::Agent => &mut storm.fleet.instances[number].agent,
                 Victim::Proxy => &mut storm.fleet.proxies[number].part,
@@ -67,15 +85,26 @@ async fn only_calls_in_flight_on_a_killed_part_fail() {
                 storm.fleet.wait_until_ready(number).await;
             }
             tokio::time::sleep(Duration::from_secs(up)).await;
-            kills.push(Kill { victim, number, at, dead, until: Instant::now() });
+            kills.push(Kill { victim, number, elsewhere, at, dead, until: Instant::now() });
         }
     }
     let after = storm.resources();
     let calls = storm.calls_since(storm.begin);
+    let mut later = 0;
     for kill in &kills {
         let of: Vec<_> = calls.iter().filter(|call| call.begin >= kill.at && call.begin < kill.until).collect();
         let longest = of.iter().map(|call| call.took()).max();
-        println!("{:?} {}: {} calls, the longest took {longest:?}", kill.victim, kill.number, of.len());
+        let over: Vec<_> = of.into_iter().filter(|call| call.begin >= kill.dead + OVER).collect();
+        let over: Vec<_> = over.into_iter().filter(|call| kill.elsewhere.contains(&call.model)).collect();
+        println!(
+            "{:?} {}: the longest call took {longest:?}; {} models ready elsewhere, {} calls of them after {OVER:?}",
+            kill.victim,
+            kill.number,
+            kill.elsewhere.len(),
+            over.len(),
+        );
+        assert_eq!(failures(over.iter().copied()), [].into(), "none fails after {OVER:?} where another copy is ready");
+        later += over.len();
     }
     let unexplained: Vec<_> = calls
         .iter()
@@ -89,7 +118,12 @@ async fn only_calls_in_flight_on_a_killed_part_fail() {
     let unexplained = failures(unexplained);
     let (loads, begin) = (storm.loads(), storm.begin);
     let (fleet, calls) = storm.stop().await;
-    let more = [("loads", json!(loads)), ("kills", json!(kills.len())), ("strays", json!(fleet.strays()))];
+    let more = [
+        ("loads", json!(loads)),
+        ("kills", json!(kills.len())),
+        ("calls of models ready elsewhere, later than 1 s after a kill", json!(later)),
+        ("strays", json!(fleet.strays())),
+    ];
     report::note("kills", begin.elapsed(), &calls, &more);
     assert_eq!(unexplained, [].into(), "only calls in flight on a killed part fail");
     assert_eq!(fleet.strays(), 0, "no call reached a server that had not the model");

@@ -8,7 +8,11 @@ use harness::{
 };
 use serde_json::json;
 
-use crate::{kit::soak, report, storm::Storm};
+use crate::{
+    kit::soak,
+    report,
+    storm::{Storm, assert_flat},
+};
 
 /// How long a caller waits: longer than a harm lasts, shorter than elsewhere, as an answer that is cut off never comes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -18,6 +22,7 @@ async fn whatever_the_network_does_no_answer_is_wrong_and_everything_recovers() 
     let (harmed, settle) = if soak() { (10.0, 10.0) } else { (2.6, 0.8) };
     let setup = FleetSetup { links: true, ..FleetSetup::default() };
     let storm = Storm::start(setup, PATIENCE, Duration::from_secs(2)).await;
+    let before = storm.resources();
     let instance = |number: usize| &storm.fleet.instances[number];
     let links: Vec<Link> =
         [instance(0).to_agent.clone(), instance(1).to_data.clone(), storm.fleet.proxies[0].to_control.clone()]
@@ -39,6 +44,7 @@ async fn whatever_the_network_does_no_answer_is_wrong_and_everything_recovers() 
     tokio::time::sleep(Duration::from_secs(3)).await;
     let healed = Instant::now();
     tokio::time::sleep(Duration::from_secs(3)).await;
+    let after = storm.resources();
     let (loads, begin) = (storm.loads(), storm.begin);
     let (fleet, calls) = storm.stop().await;
     for (link, harm, at, until) in &harms {
@@ -52,6 +58,7 @@ async fn whatever_the_network_does_no_answer_is_wrong_and_everything_recovers() 
     report::note("network", begin.elapsed(), &calls, &more);
     let stuck: Vec<_> = calls.iter().filter(|call| call.took() > PATIENCE + Duration::from_secs(4)).collect();
     assert!(stuck.is_empty(), "{stuck:?}");
+    assert_flat(&before, &after);
     let last = calls.iter().filter(|call| call.begin >= healed);
     assert_eq!(failures(last), [].into(), "everything recovers");
 }

@@ -11,7 +11,7 @@ use std::{
 
 use harness::{
     Fleet, FleetSetup, Folder,
-    fleet::{Call, Connection, Observer, Outcome, Pattern, Steady},
+    fleet::{Call, Connection, Observer, Outcome, Pattern, Steady, model},
 };
 use modelring_proto::v1::copy_state::State;
 
@@ -94,6 +94,23 @@ impl Storm {
         self.fleet.parts().map(|part| (part.name.clone(), (part.rss_kib(), part.descriptors()))).collect()
     }
 
+    /// Prints of some calls that got no answer what the agents said of their models meanwhile.
+    fn explain(observer: &Observer, begin: Instant, calls: &[Call]) {
+        for call in calls.iter().filter(|call| !call.is_right()).take(5) {
+            let name = model(call.model);
+            let after = call.begin.saturating_duration_since(begin);
+            println!(
+                "{name} through {:?}, {after:?} after the begin, took {:?}: {:?}",
+                call.proxy,
+                call.took(),
+                call.outcome
+            );
+            for line in observer.history(&name, call.begin, call.end) {
+                println!("    {line}");
+            }
+        }
+    }
+
     /// Ends the calls, checks what must always hold, and gives the fleet and every call.
     pub(crate) async fn stop(self) -> (Fleet, Vec<Call>) {
         self.ending.store(true, Ordering::Relaxed);
@@ -102,6 +119,7 @@ impl Storm {
         let calls = steady.stop().await;
         let wrong: Vec<_> = calls.iter().filter(|call| matches!(call.outcome, Outcome::Wrong(_))).collect();
         assert!(wrong.is_empty(), "answers of wrong models: {wrong:?}");
+        Self::explain(&self.observer, self.begin, &calls);
         self.fleet.assert_spans();
         self.observer.assert_ledger();
         (self.fleet, calls)

@@ -98,6 +98,23 @@ impl Observer {
         ready.into_iter().collect()
     }
 
+    /// What was said of one model between two moments, a line each, its time counted from the first one: for the text of a
+    /// failed test.
+    #[must_use]
+    pub fn history(&self, model: &str, from: Instant, to: Instant) -> Vec<String> {
+        let said = self.locked();
+        let within = said.iter().filter(|said| said.at >= from && said.at <= to);
+        let line = |said: &Said| match &said.event {
+            Event::Copy(copy) if copy.model.starts_with(model) => {
+                let kind = if said.snapshot { " (snapshot)" } else { "" };
+                let text = format!("{:?} {}", copy.state(), copy.text);
+                Some(format!("{:?} instance {}{kind}: {text}", said.at - from, said.instance))
+            }
+            _ => None,
+        };
+        within.filter_map(line).collect()
+    }
+
     /// Boot of an agent, as it said last.
     #[must_use]
     pub fn boot(&self, instance: usize) -> Option<u64> {
