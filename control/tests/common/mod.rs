@@ -185,6 +185,9 @@ impl Client {
             Some(Err(status)) => return Err(Some(status)),
             None => return Err(None),
         };
+        if update.kind() == Kind::Observed {
+            return Ok(());
+        }
         let version = update.version.unwrap();
         if update.kind() == Kind::Delta {
             assert_eq!(
