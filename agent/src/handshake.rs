@@ -87,3 +87,38 @@ pub(crate) async fn connect(address: &Address, deadline: Instant) -> Result<(Cha
 pub(crate) fn least_capacity(default_size: u64) -> u64 {
     default_size.saturating_mul(2).max(ROOM.min(default_size.saturating_mul(10)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// A server that is there and never ready.
+    #[derive(Default)]
+    struct Never(AtomicU32);
+
+    impl Look for Never {
+        async fn look(&self, _: Instant, _: Instant) -> Result<Arc<dyn Session>, NotReady> {
+            let looks = self.0.fetch_add(1, Ordering::Relaxed);
+            Err(if looks % 2 == 0 { NotReady::Yet("it says STARTING".to_owned()) } else { NotReady::Absent("UNAVAILABLE".to_owned()) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_not_ready_is_looked_at_every_two_seconds_for_three_minutes() {
+        let (server, began) = (Never::default(), Instant::now());
+        let waiting = wait(&server, false);
+        let counting = async {
+            sleep(Duration::from_secs(100)).await;
+            let then = server.0.load(Ordering::Relaxed);
+            sleep(Duration::from_secs(20)).await;
+            server.0.load(Ordering::Relaxed) - then
+        };
+        let (ended, in_twenty_seconds) = tokio::join!(waiting, counting);
+        let error = ended.err().expect("it was never ready");
+        assert_eq!(in_twenty_seconds, 10);
+        assert!(began.elapsed() > Duration::from_secs(177) && began.elapsed() <= Duration::from_secs(180));
+        assert!(error.text.starts_with("not ready after 180 s: "), "{}", error.text);
+    }
+}

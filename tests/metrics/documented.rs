@@ -62,3 +62,17 @@ fn the_documented_metrics_are_those_that_there_are() {
     }
     assert_eq!(listed, expected, "UPDATE_DOCS=1 writes the list anew");
 }
+
+#[test]
+fn what_was_of_the_jvm_or_for_statsd_is_not_there() {
+    let all = [
+        modelring_proxy::metrics::METRICS,
+        modelring_agent::metrics::METRICS,
+        modelring_control::metrics::METRICS,
+        OWN,
+    ];
+    for name in all.into_iter().flatten().map(|metric| metric.name) {
+        let is_gone = ["jvm_", "netty_"].iter().any(|gone| name.starts_with(gone));
+        assert!(!is_gone && !name.ends_with("_statsd") && !name.contains("mem_detail"), "{name}");
+    }
+}

@@ -182,3 +182,15 @@ async fn a_call_sees_one_version_of_the_table_however_often_it_changes_meanwhile
     }
     assert_eq!(asked_for(world.infer().await), "other");
 }
+
+#[tokio::test]
+async fn the_proxy_answers_reflection_itself_unless_a_header_names_a_model() {
+    let agent = ScriptedAgent::start("a").await;
+    let world = two_models(&agent).await;
+    for version in ["v1", "v1alpha"] {
+        let path = format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
+        assert!(matches!(world.call(&head(&path, &[]), None).await, Settled::Serve));
+        let plan = world.call(&head(&path, &[("mm-vmodel-id", "v")]), None).await.plan();
+        assert_eq!(&*plan.target.key.0, "a", "that model's server answers");
+    }
+}
