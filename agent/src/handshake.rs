@@ -101,7 +101,11 @@ mod tests {
     impl Look for Never {
         async fn look(&self, _: Instant, _: Instant) -> Result<Arc<dyn Session>, NotReady> {
             let looks = self.0.fetch_add(1, Ordering::Relaxed);
-            Err(if looks % 2 == 0 { NotReady::Yet("it says STARTING".to_owned()) } else { NotReady::Absent("UNAVAILABLE".to_owned()) })
+            Err(if looks.is_multiple_of(2) {
+                NotReady::Yet("it says STARTING".to_owned())
+            } else {
+                NotReady::Absent("UNAVAILABLE".to_owned())
+            })
         }
     }
 

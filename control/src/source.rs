@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
 
 use tokio::sync::mpsc;
 
-use crate::crd::{ClusterServingRuntime, InferenceService, ServingRuntime};
+use crate::crd::{ClusterServingRuntime, InferenceService, Predictor, ServingRuntime};
 
 /// The whole desired state of one namespace, as a source has last read it. Values are shared: an unchanged object of
 /// the next state is the same `Arc`.
@@ -12,6 +12,8 @@ use crate::crd::{ClusterServingRuntime, InferenceService, ServingRuntime};
 pub struct Desired {
     /// InferenceServices with the ModelMesh annotation, by name.
     pub inference_services: BTreeMap<String, Arc<InferenceService>>,
+    /// Predictors by name.
+    pub predictors: BTreeMap<String, Arc<Predictor>>,
     /// ServingRuntimes by name.
     pub runtimes: BTreeMap<String, Arc<ServingRuntime>>,
     /// ClusterServingRuntimes by name; a ServingRuntime of the same name hides one.

@@ -6,10 +6,19 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use sha1::{Digest, Sha1};
 
-use crate::{convert::storage::Location, crd::ModelFormat};
+use crate::{
+    convert::storage::Location,
+    crd::{ModelFormat, PredictorSpec},
+};
 
-/// Source of ids of InferenceServices.
-const SOURCE: &str = "isvc";
+/// A kind of object that says what is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// InferenceService.
+    Service,
+    /// Predictor.
+    Predictor,
+}
 
 // Declaration order is the order of the hashed JSON.
 #[derive(Serialize)]
@@ -52,8 +61,44 @@ struct Key<'a> {
     schema_path: Option<&'a str>,
 }
 
-/// `<name>__isvc-<first 10 hex digits of the SHA-1>`.
-pub(super) fn model_id(
+// === impl Kind ===
+
+impl Kind {
+    /// As manifests name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Service => "InferenceService",
+            Self::Predictor => "Predictor",
+        }
+    }
+
+    /// The kind of the object that a model of this id is of.
+    #[must_use]
+    pub fn of_model(id: &str) -> Self {
+        let is_of_predictor = |(_, source): (&str, &str)| source.starts_with("ksp-");
+        if id.rsplit_once("__").is_some_and(is_of_predictor) { Self::Predictor } else { Self::Service }
+    }
+
+    /// `<name>__<source>-<first 10 hex digits of the SHA-1>`.
+    fn id(self, name: &str, hashed: &impl Serialize) -> String {
+        let source = match self {
+            Self::Service => "isvc",
+            Self::Predictor => "ksp",
+        };
+        let digest = Sha1::digest(go_json(hashed).as_bytes());
+        let hash: String = digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
+        format!("{name}__{source}-{hash}")
+    }
+}
+
+/// The id of the model of a Predictor.
+pub(super) fn of_predictor(name: &str, spec: &PredictorSpec) -> String {
+    Kind::Predictor.id(name, spec)
+}
+
+/// The id of the model of an InferenceService.
+pub(super) fn of_service(
     name: &str,
     format: &ModelFormat,
     location: &Location,
@@ -72,9 +117,7 @@ pub(super) fn model_id(
         runtime: runtime.map(|name| HashedRuntime { name }),
         protocol_version: protocol,
     };
-    let digest = Sha1::digest(go_json(&hashed).as_bytes());
-    let hash: String = digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
-    format!("{name}__{SOURCE}-{hash}")
+    Kind::Service.id(name, &hashed)
 }
 
 /// The key JSON that agents (and custom runtimes) get.

@@ -1,8 +1,9 @@
-//! An InferenceService, turned into the model that serves it: the same id, type string, path and key JSON that
-//! ModelMesh's controller would have made of it.
+//! An InferenceService or a Predictor, turned into the model that serves it: the same id, type string, path and key JSON
+//! that ModelMesh's controller would have made of it.
 
 mod duration;
 mod id;
+mod predictor;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -10,6 +11,9 @@ mod tests;
 use std::{collections::BTreeMap, time::Duration};
 
 pub use duration::parse_duration;
+pub use id::Kind;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+pub use predictor::convert_predictor;
 
 use crate::{
     convert::storage::Location,
@@ -32,7 +36,14 @@ pub struct Converted {
     pub canary: Option<u32>,
 }
 
-/// Why an InferenceService cannot be served.
+/// What annotations of ours ask for.
+struct Asked {
+    min_copies: u32,
+    max_copies: Option<u32>,
+    load_timeout: Option<Duration>,
+}
+
+/// Why an InferenceService or a Predictor cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConvertError {
     /// Two forms at once.
@@ -52,6 +63,21 @@ pub enum ConvertError {
     /// Two locations.
     #[error("cannot have both: the storageUri and the storage.path")]
     BothLocations,
+    /// Two locations of a Predictor.
+    #[error("Only one of spec.path and spec.storage.path can be specified")]
+    BothPaths,
+    /// Two schemas of a Predictor.
+    #[error("Only one of spec.schemaPath and spec.storage.schemaPath can be specified")]
+    BothSchemaPaths,
+    /// A claim as the storage of a Predictor.
+    #[error("spec.storage.PersistentVolumeClaim is not supported")]
+    PersistentVolumeClaim,
+    /// Two forms of the storage of a Predictor.
+    #[error("spec.storage.s3 cannot be specified with any other keys in spec.storage")]
+    S3AndOthers,
+    /// Another kind of object has the name.
+    #[error("{holder} already exists with the same name from a different source", holder = .0.name())]
+    OtherSource(Kind),
     /// A scheme that is no storage.
     #[error("unsupported storageUri scheme `{0}`: use s3, gs, pvc, http or https")]
     Scheme(String),
@@ -89,14 +115,14 @@ pub enum ConvertError {
 /// Whether an InferenceService is handed to Modelring.
 #[must_use]
 pub fn is_ours(service: &InferenceService) -> bool {
-    annotation(service, crd::DEPLOYMENT_MODE) == Some(crd::MODEL_MESH)
+    annotation(&service.metadata, crd::DEPLOYMENT_MODE) == Some(crd::MODEL_MESH)
 }
 
 /// Turns an InferenceService into what it asks for.
 pub fn convert(service: &InferenceService) -> Result<Converted, ConvertError> {
     let name = service.metadata.name.as_deref().unwrap_or_default();
     let predictor = &service.spec.predictor;
-    let runtime_annotation = annotation(service, crd::SERVING_RUNTIME);
+    let runtime_annotation = annotation(&service.metadata, crd::SERVING_RUNTIME);
     let (format, runtime, protocol, uri, storage) = match (&predictor.model, predictor.framework()) {
         (Some(_), Some((framework, _))) => return Err(ConvertError::ModelAndFramework(framework)),
         (Some(_), None) if runtime_annotation.is_some() => return Err(ConvertError::ModelAndAnnotation),
@@ -117,25 +143,10 @@ pub fn convert(service: &InferenceService) -> Result<Converted, ConvertError> {
         (None, None) => return Err(ConvertError::NoModel),
     };
     let format = ModelFormat { version: format.version.filter(|version| !version.is_empty()), ..format };
-    let runtime = runtime.filter(|runtime| !runtime.is_empty());
-    let protocol = protocol.filter(|protocol| !protocol.is_empty());
+    let metadata = &service.metadata;
     let location =
-        Location::resolve(uri, storage, annotation(service, crd::SECRET_KEY), annotation(service, crd::SCHEMA_PATH))?;
-
-    let min_copies = count(service, crd::MIN_COPIES, 0)?.unwrap_or(0);
-    let max_copies = count(service, crd::MAX_COPIES, 1)?;
-    if let Some(max) = max_copies.filter(|max| *max < min_copies) {
-        return Err(ConvertError::MinAboveMax { min: min_copies, max });
-    }
-    let load_timeout = annotation(service, crd::LOAD_TIMEOUT)
-        .map(|value| {
-            parse_duration(value).filter(|timeout| !timeout.is_zero()).ok_or_else(|| ConvertError::Annotation {
-                name: crd::LOAD_TIMEOUT,
-                value: value.to_owned(),
-                expected: "a duration such as `90s` or `2m30s`",
-            })
-        })
-        .transpose()?;
+        Location::resolve(uri, storage, annotation(metadata, crd::SECRET_KEY), annotation(metadata, crd::SCHEMA_PATH))?;
+    let asked = Asked::of(metadata)?;
 
     let canary = match predictor.canary_traffic_percent {
         None | Some(100) => None,
@@ -144,18 +155,52 @@ pub fn convert(service: &InferenceService) -> Result<Converted, ConvertError> {
         }
     };
 
-    Ok(Converted {
-        model: KeptModel {
-            id: id::model_id(name, &format, &location, runtime, protocol),
-            model_type: type_string(&format, runtime, protocol),
-            key: id::key_json(&format, &location),
-            path: location.path,
-        },
-        min_copies,
-        max_copies,
-        load_timeout,
-        canary,
-    })
+    let (runtime, protocol) = (given(runtime), given(protocol));
+    let id = id::of_service(name, &format, &location, runtime, protocol);
+    Ok(Converted { canary, ..asked.converted(id, &format, location, runtime, protocol) })
+}
+
+// === impl Asked ===
+
+impl Asked {
+    fn of(metadata: &ObjectMeta) -> Result<Self, ConvertError> {
+        let min_copies = count(metadata, crd::MIN_COPIES, 0)?.unwrap_or(0);
+        let max_copies = count(metadata, crd::MAX_COPIES, 1)?;
+        if let Some(max) = max_copies.filter(|max| *max < min_copies) {
+            return Err(ConvertError::MinAboveMax { min: min_copies, max });
+        }
+        let load_timeout = annotation(metadata, crd::LOAD_TIMEOUT)
+            .map(|value| {
+                parse_duration(value).filter(|timeout| !timeout.is_zero()).ok_or_else(|| ConvertError::Annotation {
+                    name: crd::LOAD_TIMEOUT,
+                    value: value.to_owned(),
+                    expected: "a duration such as `90s` or `2m30s`",
+                })
+            })
+            .transpose()?;
+
+        Ok(Self { min_copies, max_copies, load_timeout })
+    }
+
+    /// With the model that serves it.
+    fn converted(
+        self,
+        id: String,
+        format: &ModelFormat,
+        location: Location,
+        runtime: Option<&str>,
+        protocol: Option<&str>,
+    ) -> Converted {
+        let model_type = type_string(format, given(runtime), given(protocol));
+        let model = KeptModel { id, model_type, key: id::key_json(format, &location), path: location.path };
+        let Self { min_copies, max_copies, load_timeout } = self;
+        Converted { model, min_copies, max_copies, load_timeout, canary: None }
+    }
+}
+
+/// An empty text says nothing.
+fn given(text: Option<&str>) -> Option<&str> {
+    text.filter(|text| !text.is_empty())
 }
 
 /// The type string of a model; also the id of its class.
@@ -175,13 +220,13 @@ fn type_string(format: &ModelFormat, runtime: Option<&str>, protocol: Option<&st
     text
 }
 
-fn annotation<'a>(service: &'a InferenceService, name: &str) -> Option<&'a str> {
-    let annotations: &BTreeMap<String, String> = service.metadata.annotations.as_ref()?;
+fn annotation<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
+    let annotations: &BTreeMap<String, String> = metadata.annotations.as_ref()?;
     annotations.get(name).map(String::as_str)
 }
 
-fn count(service: &InferenceService, name: &'static str, least: u32) -> Result<Option<u32>, ConvertError> {
-    annotation(service, name)
+fn count(metadata: &ObjectMeta, name: &'static str, least: u32) -> Result<Option<u32>, ConvertError> {
+    annotation(metadata, name)
         .map(|value| match value.trim().parse::<u32>() {
             Ok(count) if count >= least => Ok(count),
             _ => Err(ConvertError::Annotation {

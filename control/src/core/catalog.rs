@@ -1,4 +1,4 @@
-//! The desired state, understood: what each InferenceService asks for, the classes, the settings. What cannot be
+//! The desired state, understood: what each InferenceService and Predictor asks for, the classes, the settings. What cannot be
 //! understood is noted, and what was understood before stays.
 
 use std::{
@@ -11,8 +11,10 @@ use crate::{
     Error,
     classes::RuntimeLabels,
     config::Config,
-    convert::{self, Converted},
-    crd::{ClusterServingRuntime, DEPLOYMENT_MODE, InferenceService, MODEL_MESH, RuntimeSpec, ServingRuntime},
+    convert::{self, ConvertError, Converted, Kind},
+    crd::{
+        ClusterServingRuntime, DEPLOYMENT_MODE, InferenceService, MODEL_MESH, Predictor, RuntimeSpec, ServingRuntime,
+    },
     settings::Settings,
     source::{ActiveRecord, Desired, InstanceSpec, Notice},
 };
@@ -20,10 +22,10 @@ use crate::{
 /// The desired state, understood.
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
-    /// What each InferenceService asks for, by its name.
+    /// What each InferenceService or Predictor asks for, by its name.
     pub(super) services: BTreeMap<String, Arc<Converted>>,
     /// The manifests of those that were understood.
-    understood: BTreeMap<String, Arc<InferenceService>>,
+    understood: BTreeMap<String, Manifest>,
     pub(super) labels: RuntimeLabels,
     pub(super) settings: Settings,
     /// Agents to dial, by address.
@@ -34,6 +36,13 @@ pub(super) struct Catalog {
     pub(super) frozen: bool,
     /// Services of a control before this one that no manifest has named yet; `None` before the first state.
     unread: Option<BTreeSet<String>>,
+}
+
+/// What says what is served under a name.
+#[derive(Clone, Debug)]
+enum Manifest {
+    Service(Arc<InferenceService>),
+    Predictor(Arc<Predictor>),
 }
 
 // === impl Catalog ===
@@ -63,25 +72,21 @@ impl Catalog {
         let last_valid =
             |name: &str| self.services.get(name).cloned().or_else(|| Some(Arc::new(kept(records.get(name)?))));
         let (mut services, mut understood) = (BTreeMap::new(), BTreeMap::new());
-        for (name, service) in &desired.inference_services {
+        let (manifests, refused) = manifests(desired, |name| last_valid(name).map(|last| last.model.id.clone()));
+        notices.extend(refused);
+        for (name, manifest) in manifests {
             if let (Some(last), Some(converted)) = (self.understood.get(name), self.services.get(name))
-                && Arc::ptr_eq(last, service)
+                && last.is(&manifest)
             {
                 services.insert(name.clone(), converted.clone());
-                understood.insert(name.clone(), service.clone());
+                understood.insert(name.clone(), manifest);
                 continue;
             }
-            let subject = format!("InferenceService/{name}");
-            if !convert::is_ours(service) {
-                let text =
-                    format!("it is not served: annotation `{DEPLOYMENT_MODE}: {MODEL_MESH}` is what asks for that");
-                notices.push(Notice { subject, text });
-                continue;
-            }
-            match convert::convert(service) {
+            let subject = manifest.subject(name);
+            match manifest.convert() {
                 Ok(converted) => {
                     services.insert(name.clone(), Arc::new(converted));
-                    understood.insert(name.clone(), service.clone());
+                    understood.insert(name.clone(), manifest);
                 }
                 Err(error) => {
                     let last = last_valid(name);
@@ -92,7 +97,9 @@ impl Catalog {
             }
         }
         let mut unread = self.unread.clone().unwrap_or_else(|| records.keys().cloned().collect());
-        unread.retain(|name| desired.incomplete && !desired.inference_services.contains_key(name));
+        let is_said =
+            |name: &str| desired.inference_services.contains_key(name) || desired.predictors.contains_key(name);
+        unread.retain(|name| desired.incomplete && !is_said(name));
         services.extend(unread.iter().filter_map(|name| Some((name.clone(), last_valid(name)?))));
         let labels = RuntimeLabels::of(desired, built_in, settings.rest);
         let mut instances = desired.instances.clone();
@@ -119,6 +126,69 @@ impl Catalog {
             unread: Some(unread),
         }
     }
+
+    /// A notice about what serves a name.
+    pub(super) fn about(&self, name: &str, text: String) -> Notice {
+        let kind = self.services.get(name).map_or(Kind::Service, |asked| Kind::of_model(&asked.model.id));
+        Notice { subject: format!("{}/{name}", kind.name()), text }
+    }
+}
+
+// === impl Manifest ===
+
+impl Manifest {
+    /// Whether it is the same object as another.
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Service(one), Self::Service(other)) => Arc::ptr_eq(one, other),
+            (Self::Predictor(one), Self::Predictor(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Service(_) => Kind::Service,
+            Self::Predictor(_) => Kind::Predictor,
+        }
+    }
+
+    fn subject(&self, name: &str) -> String {
+        format!("{}/{name}", self.kind().name())
+    }
+
+    fn convert(&self) -> Result<Converted, ConvertError> {
+        match self {
+            Self::Service(service) => convert::convert(service),
+            Self::Predictor(predictor) => convert::convert_predictor(predictor),
+        }
+    }
+}
+
+/// The objects that count, one a name, and why others do not. Of an InferenceService and a Predictor of one name that one
+/// counts of which the name's last model is; where there was none, the Predictor.
+fn manifests(desired: &Desired, last: impl Fn(&str) -> Option<String>) -> (BTreeMap<&String, Manifest>, Vec<Notice>) {
+    let predictors = desired.predictors.iter().map(|(name, it)| (name, Manifest::Predictor(it.clone())));
+    let mut counting: BTreeMap<&String, Manifest> = predictors.collect();
+    let mut refused = Vec::new();
+    for (name, service) in &desired.inference_services {
+        let mut other = Manifest::Service(service.clone());
+        if !convert::is_ours(service) {
+            let text = format!("it is not served: annotation `{DEPLOYMENT_MODE}: {MODEL_MESH}` is what asks for that");
+            refused.push(Notice { subject: other.subject(name), text });
+            continue;
+        }
+        if let Some(predictor) = counting.get_mut(name) {
+            if last(name).is_some_and(|id| Kind::of_model(&id) == Kind::Service) {
+                std::mem::swap(predictor, &mut other);
+            }
+            let text = ConvertError::OtherSource(counting[name].kind()).to_string();
+            refused.push(Notice { subject: other.subject(name), text });
+            continue;
+        }
+        counting.insert(name, other);
+    }
+    (counting, refused)
 }
 
 /// Names of the services that are another than before, or are there in one of both only.

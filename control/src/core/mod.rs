@@ -408,8 +408,3 @@ impl Core {
         self.asks.end(now, place, answer);
     }
 }
-
-/// A notice about an InferenceService.
-fn about_service(name: &str, text: String) -> Notice {
-    Notice { subject: format!("InferenceService/{name}"), text }
-}

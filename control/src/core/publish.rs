@@ -10,7 +10,7 @@ use modelring_proto::v1::{
     Class, Instance, Model, ModelRef, Notices, RingParameters, TableChange, Tuning, VModel, Version, Wanted,
 };
 
-use super::{Core, about_service, catalog::Catalog, evaluate::Want, proxies::Delta, services::Service, table::Table};
+use super::{Core, catalog::Catalog, evaluate::Want, proxies::Delta, services::Service, table::Table};
 use crate::{dataplane::Dataplane, settings::Settings, source::Notice};
 
 /// Seed and points of all rings: the same in every control, so that a restart moves nothing.
@@ -203,7 +203,7 @@ impl Core {
             }
         }
         let troubles = self.services.services.iter();
-        notices.extend(troubles.filter_map(|(name, service)| Some(about_service(name, service.trouble.clone()?))));
+        notices.extend(troubles.filter_map(|(name, service)| Some(catalog.about(name, service.trouble.clone()?))));
         notices.extend(self.proxies.notices());
         notices
     }

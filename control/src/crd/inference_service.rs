@@ -20,13 +20,13 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct InferenceServiceSpec {
     /// The model.
-    pub predictor: PredictorSpec,
+    pub predictor: ServicePredictor,
 }
 
 /// The model of an InferenceService: `model`, or one of the legacy framework fields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct PredictorSpec {
+pub struct ServicePredictor {
     /// Percent of the calls that go to the newest model while the one before serves the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary_traffic_percent: Option<i64>,
@@ -122,9 +122,9 @@ pub struct StorageSpec {
     pub parameters: Option<BTreeMap<String, String>>,
 }
 
-// === impl PredictorSpec ===
+// === impl ServicePredictor ===
 
-impl PredictorSpec {
+impl ServicePredictor {
     /// The first legacy framework that is set, in ModelMesh's order of precedence, with its format name.
     #[must_use]
     pub fn framework(&self) -> Option<(&'static str, &FrameworkSpec)> {

@@ -2,9 +2,11 @@
 //! read these types. Fields that Modelring does not read are ignored, so any manifest that KServe takes is taken.
 
 mod inference_service;
+mod predictor;
 mod runtime;
 
 pub use inference_service::*;
+pub use predictor::*;
 pub use runtime::*;
 
 /// Annotation that hands an InferenceService to Modelring (and handed it to ModelMesh).

@@ -8,7 +8,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use super::field::field_at;
 use crate::{
-    crd::{ClusterServingRuntime, InferenceService, ServingRuntime},
+    crd::{ClusterServingRuntime, InferenceService, Predictor, ServingRuntime},
     source::{InstanceSpec, Notice},
 };
 
@@ -18,6 +18,8 @@ pub(super) const STORAGE_SECRET: &str = "storage-config";
 pub(super) const CONFIG_MAP: &str = "model-serving-config";
 /// The entry of it that counts.
 const CONFIG_ENTRY: &str = "config.yaml";
+/// The kinds that say what is served.
+pub(super) const SERVED: [&str; 2] = ["InferenceService", "Predictor"];
 /// The id of a model is the name, `__isvc-` and ten digits of a hash, and names a folder: 255 bytes.
 const LONGEST_SERVICE: usize = 255 - 17;
 const GROUP: &str = "serving.kserve.io/";
@@ -26,6 +28,7 @@ const GROUP: &str = "serving.kserve.io/";
 #[derive(Clone, Debug)]
 pub(super) enum Object {
     Service(Box<InferenceService>),
+    Predictor(Box<Predictor>),
     Runtime(Box<ServingRuntime>),
     ClusterRuntime(Box<ClusterServingRuntime>),
     /// The settings document.
@@ -199,7 +202,7 @@ impl Document<'_> {
                  most 253)"
             )));
         }
-        if kind == "InferenceService" && name.len() > LONGEST_SERVICE {
+        if SERVED.contains(&kind.as_str()) && name.len() > LONGEST_SERVICE {
             return Err(self.problem(format!(
                 "field `metadata.name`: `{name}` is longer than {LONGEST_SERVICE} bytes, it has no room in the id of a model"
             )));
@@ -207,6 +210,9 @@ impl Document<'_> {
         match (api_version.as_str(), kind.as_str()) {
             ("serving.kserve.io/v1beta1", "InferenceService") => {
                 read("InferenceService", name, Object::Service(Box::new(self.read()?)))
+            }
+            ("serving.kserve.io/v1alpha1", "Predictor") => {
+                read("Predictor", name, Object::Predictor(Box::new(self.read()?)))
             }
             ("serving.kserve.io/v1alpha1", "ServingRuntime") => {
                 read("ServingRuntime", name, Object::Runtime(Box::new(self.read()?)))

@@ -135,7 +135,8 @@ impl Scanner {
             (self.missed, self.doubted_since) = (false, None);
             return None;
         }
-        let doubt = self.doubt("has no InferenceService, but there were some when control last ran: they stay");
+        let doubt = self
+            .doubt("has no InferenceService and no Predictor, but there were some when control last ran: they stay");
         self.missed = doubt.is_some();
         doubt
     }

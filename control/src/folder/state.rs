@@ -10,14 +10,12 @@ use std::{
 
 use modelring_placement::rules::static_stability;
 
-use super::manifest::{self, Key, Object, Parsed};
+use super::manifest::{self, Key, Object, Parsed, SERVED};
 use crate::{
-    crd::{ClusterServingRuntime, InferenceService, ServingRuntime},
+    crd::{ClusterServingRuntime, InferenceService, Predictor, ServingRuntime},
     source::{Desired, InstanceSpec, Notice},
 };
 
-/// The kind that services are of.
-pub(super) const SERVICE: &str = "InferenceService";
 /// Name of the file that lists the agents.
 const INSTANCES: &str = "instances.yaml";
 
@@ -52,6 +50,7 @@ pub(super) struct Merged {
 #[derive(Clone, Debug)]
 enum Shared {
     Service(Arc<InferenceService>),
+    Predictor(Arc<Predictor>),
     Runtime(Arc<ServingRuntime>),
     ClusterRuntime(Arc<ClusterServingRuntime>),
     Settings(String),
@@ -111,9 +110,9 @@ impl Files {
         self.files.values().any(|file| !file.was_whole)
     }
 
-    /// Whether there is any InferenceService.
+    /// Whether there is any InferenceService or Predictor.
     pub(super) fn has_services(&self) -> bool {
-        self.files.values().any(|file| file.objects.keys().any(|key| key.kind == SERVICE))
+        self.files.values().any(|file| file.objects.keys().any(|key| SERVED.contains(&key.kind)))
     }
 
     /// The kind of which nothing is left without these files, if there is one.
@@ -173,6 +172,7 @@ impl Files {
             let (desired, name) = (&mut merged.desired, name.clone());
             match object {
                 Shared::Service(service) => drop(desired.inference_services.insert(name, service.clone())),
+                Shared::Predictor(predictor) => drop(desired.predictors.insert(name, predictor.clone())),
                 Shared::Runtime(runtime) => drop(desired.runtimes.insert(name, runtime.clone())),
                 Shared::ClusterRuntime(runtime) => drop(desired.cluster_runtimes.insert(name, runtime.clone())),
                 Shared::Settings(document) => desired.config = Some(document.clone()),
@@ -227,6 +227,7 @@ impl From<Object> for Shared {
     fn from(object: Object) -> Self {
         match object {
             Object::Service(service) => Self::Service(Arc::from(service)),
+            Object::Predictor(predictor) => Self::Predictor(Arc::from(predictor)),
             Object::Runtime(runtime) => Self::Runtime(Arc::from(runtime)),
             Object::ClusterRuntime(runtime) => Self::ClusterRuntime(Arc::from(runtime)),
             Object::Settings(document) => Self::Settings(document),
@@ -239,6 +240,7 @@ impl Shared {
     fn unless_changed(self, object: Object) -> Self {
         match (&self, &object) {
             (Self::Service(before), Object::Service(now)) if **before == **now => self,
+            (Self::Predictor(before), Object::Predictor(now)) if **before == **now => self,
             (Self::Runtime(before), Object::Runtime(now)) if **before == **now => self,
             (Self::ClusterRuntime(before), Object::ClusterRuntime(now)) if **before == **now => self,
             _ => object.into(),
