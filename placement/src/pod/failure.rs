@@ -2,7 +2,8 @@
 //!
 //! A permanent failure (bad model, missing object, denied) counts for 15 min, or 7.5 if callers ask for the model; a
 //! passing one (connection, timeout, 5xx of the storage) for 5 s, doubled by each further one up to 5 min. All end when
-//! the storage Secret changes, and one ends when its model is asked for by another reference.
+//! the storage Secret changes, and one ends when its model is asked for by another reference. That of a model that outgrew its
+//! reservation beside what is kept ends when that leaves room for it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -33,6 +34,8 @@ pub(super) struct Failure {
     pub(super) until: Time,
     /// Bytes that the model turned out to need.
     pub(super) needs: Option<u64>,
+    /// It failed because it needs them.
+    outgrew: bool,
     at: Time,
     /// Passing failures in a row.
     row: u32,
@@ -72,8 +75,9 @@ impl Failures {
             (false, false) => PERMANENT,
         };
         let row = if error.passing { row } else { 0 };
+        let outgrew = needs.is_some();
         let needs = needs.or(before.and_then(|before| before.needs));
-        let failure = Failure { error, until: now + length, needs, at: now, row, reference: model.clone() };
+        let failure = Failure { error, until: now + length, needs, outgrew, at: now, row, reference: model.clone() };
         self.make_room(&model.id);
         self.records.insert(model.id.clone(), failure);
         now + length
@@ -87,6 +91,18 @@ impl Failures {
             failure.until = until;
             until
         })
+    }
+
+    /// Ends the permanent failures of models that needed too much beside what was kept and would fit into `room`: says whose.
+    pub(super) fn end_those_that_fit(&mut self, room: u64, now: Time) -> Vec<ModelId> {
+        let fits = |failure: &Failure| failure.outgrew && failure.needs.is_some_and(|needs| needs <= room);
+        let standing = |failure: &Failure| !failure.error.passing && failure.until > now;
+        let ended = self.records.iter_mut().filter(|(_, failure)| standing(failure) && fits(failure));
+        let ended = ended.map(|(id, failure)| {
+            failure.until = now;
+            id.clone()
+        });
+        ended.collect()
     }
 
     pub(super) fn forget(&mut self, id: &ModelId) {

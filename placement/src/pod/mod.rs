@@ -241,6 +241,7 @@ impl Pod {
         self.call_off_by_hints(now);
         self.drain_gone(now);
         self.relieve_overrun(now);
+        self.forgive_what_outgrew(now);
         self.admit(now);
         self.call_off_what_nobody_needs(now);
         self.drain_for_leaving(now);

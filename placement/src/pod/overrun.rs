@@ -2,7 +2,7 @@
 //! everything else is kept or in flight, the model itself.
 
 use super::{
-    Pod,
+    CopyState, Pod,
     entry::{Cause, Held},
     room::Step,
 };
@@ -36,6 +36,17 @@ impl Pod {
     /// Whether what this model needs beyond its reservation can be had from others.
     pub(super) fn overrun_can_be_relieved(&self, now: Time, culprit: &ModelId) -> bool {
         self.ledger.overrun() <= self.coming() || self.relief(now, culprit).is_some()
+    }
+
+    /// What is kept has become less: a model that did not fit beside it is worth another try, for which what it needs is
+    /// reserved from the start.
+    pub(super) fn forgive_what_outgrew(&mut self, now: Time) {
+        let room = self.ledger.capacity().saturating_sub(self.kept_bytes());
+        for model in self.failures.end_those_that_fit(room, now) {
+            if matches!(self.entries.get(&model).map(|entry| &entry.shown), Some(Some((_, CopyState::Failed { .. })))) {
+                self.hide(&model);
+            }
+        }
     }
 
     /// The copy that grew last.

@@ -220,6 +220,27 @@ fn an_overrun_that_only_kept_copies_could_pay_fails_the_culprit_with_both_sizes(
 }
 
 #[test]
+fn the_failure_of_a_model_that_outgrew_what_is_kept_ends_when_less_is_kept() {
+    let mut kit = Kit::new();
+    kit.load("old", 30);
+    kit.load("older", 20);
+    kit.hint(1, &["old", "older"], &[], &[]);
+    kit.ask("new");
+    let attempt = kit.sized("new", 40);
+    kit.pulled("new", attempt);
+    kit.loaded("new", attempt, 75);
+    kit.unloaded("new", attempt);
+    assert_eq!(kit.state("new"), "FAILED");
+    kit.hint(1, &["old"], &[], &[]);
+    assert_eq!(kit.state("new"), "FAILED", "75 do not fit beside 30");
+    kit.hint(1, &["older"], &[], &[]);
+    assert_eq!(kit.state("new"), "GONE");
+    kit.ask("new");
+    kit.sized("new", 40);
+    assert_eq!(kit.state("old"), "DRAINING", "75 of 100 are reserved this time");
+}
+
+#[test]
 fn a_culprit_that_turned_ready_goes_when_the_others_turn_out_to_be_in_use() {
     let mut kit = Kit::new();
     kit.load("old", 50);
