@@ -440,6 +440,7 @@ impl World {
             }
             Action::Emit(news) => {
                 let event = change(&news, self.clock(node));
+                self.checks.count("changes of copies");
                 self.checks.emitted(n, &news, self.now);
                 self.push_event(n, &event);
             }

@@ -414,6 +414,7 @@ impl World {
             return self.core(n, Event::Asked { place, makes_room_for, answer });
         };
         self.say(|| format!("control {n} asks {address} for {} {:?}", ask.place.0, ask.request.why()));
+        self.checks.count("asks of control");
         let conn = self.open(node, to, Kind::Ensure);
         self.send(conn, 0, Message::Load(ask.request.clone()));
         if let Some(running) = &mut self.controls[n].running {

@@ -407,6 +407,27 @@ fn trace_accepted_then_refused() {
     all_is_well(&mut world);
 }
 
+/// Models that were called lately and have no place in a full mesh: control asks for them now and then, watchers hear nothing.
+#[test]
+fn a_full_mesh_that_has_settled_is_quiet() {
+    let services: Vec<_> = ["a", "b", "c", "d", "e", "f"].map(|name| (name, 60, 0)).to_vec();
+    let mut world = mesh(Shape { pods: 2, ..small() }, &services);
+    for _ in 0..2 {
+        for (name, ..) in &services {
+            ask(&mut world, 0, name);
+        }
+    }
+    world.run(secs(30));
+    let counted = |world: &World, what| world.checks.counted(what);
+    let before = ["changes of copies", "asks of control"].map(|what| counted(&world, what));
+    world.run(secs(120));
+    let after = ["changes of copies", "asks of control"].map(|what| counted(&world, what));
+    assert_eq!(after[0] - before[0], 0, "changes of copies");
+    let asks = after[1] - before[1];
+    assert!((1..=4 * 2 * 5).contains(&asks), "{asks} asks for four models on two instances in two minutes");
+    all_is_well(&mut world);
+}
+
 /// Two models share one place and are called without end: they take turns.
 #[test]
 fn trace_two_models_one_place() {

@@ -160,10 +160,15 @@ impl Agent {
         self.accepts && self.ledger.hung == 0
     }
 
+    /// Bytes that may be promised to loads.
+    pub(super) fn free(&self) -> u64 {
+        let Ledger { capacity, loaded, reserved, unloading, .. } = self.ledger;
+        capacity.saturating_sub(loaded.saturating_add(reserved).saturating_add(unloading))
+    }
+
     /// What speaks for and against new copies on it.
     fn load(&self, over: Duration) -> accept::Load {
-        let Ledger { capacity, loaded, reserved, unloading, .. } = self.ledger;
-        let spare = capacity.saturating_sub(loaded.saturating_add(reserved).saturating_add(unloading));
+        let (spare, capacity) = (self.free(), self.ledger.capacity);
         accept::Load {
             busy: self.busy.as_secs_f64() / over.as_secs_f64().max(1.0),
             cache_age: self.ledger.next_victim_age.filter(|_| spare < capacity / SPARE_PART),

@@ -1,7 +1,7 @@
 //! Keeps the wanted copies: asks the next candidates of each model that has fewer, and again when a refusal or a failure
 //! no longer counts.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use modelring_placement::{
     id::{InstanceId, ModelId},
@@ -56,14 +56,30 @@ impl Fleet {
     }
 }
 
+// === impl Want ===
+
+impl Want {
+    /// Why a further copy is asked for where there are so many. What was evicted though some still call it comes back by its
+    /// next caller, or into memory that is free: to evict another for it would only turn them round and round.
+    fn why(&self, held: usize) -> Why {
+        match held {
+            held if held < self.least as usize => Why::Keep,
+            0 => Why::Ahead,
+            _ => Why::Scale,
+        }
+    }
+}
+
 // === impl Core ===
 
 impl Core {
     pub(super) fn keep(&mut self, sight: &Sight) {
         let wants = std::mem::take(&mut self.wants);
         let present = self.fleet.present(&self.namespace).into_iter();
-        let live: HashSet<InstanceId> =
-            present.filter(|(_, (_, agent))| agent.is_live(sight.now)).map(|(id, _)| id).collect();
+        let live: HashMap<InstanceId, u64> = present
+            .filter(|(_, (_, agent))| agent.is_live(sight.now))
+            .map(|(id, (_, agent))| (id, agent.free()))
+            .collect();
         let none = Copies::default();
         for want in wants.values().filter(|want| want.copies > 0) {
             let copies = sight.copies.get(&want.model).unwrap_or(&none);
@@ -83,21 +99,14 @@ impl Core {
                 break;
             }
             let mut order = self.fleet.order(sight, &want.runtimes, &want.model);
+            let ahead = want.why(held.len()) == Why::Ahead;
             order.retain(|id| {
-                live.contains(id)
+                live.get(id).is_some_and(|free| self.asks.may_ask(sight.now, &want.model, id, ahead, *free))
                     && !copies.failed.iter().any(|(failed, _)| failed == id)
-                    && self.asks.may_ask(sight.now, &want.model, id)
             });
             while held.len() < wanted && !self.asks.is_full() {
                 let Some(placing) = place_next(&order, &held, |id| sight.members.get(id)) else { break };
-                // What was evicted though some still call it comes back by its next caller, or into memory that is free: to
-                // evict another for it would only turn them round and round.
-                let why = match held.len() {
-                    held if held < want.least as usize => Why::Keep,
-                    0 => Why::Ahead,
-                    _ => Why::Scale,
-                };
-                self.ask(want, placing.instance.clone(), why);
+                self.ask(want, placing.instance.clone(), want.why(held.len()));
                 held.push(placing.instance);
             }
         }
@@ -154,7 +163,7 @@ impl Core {
             return;
         };
         let place = (model, instance);
-        self.asks.begin(place.clone());
+        self.asks.begin(place.clone(), request.why() == Why::Ahead);
         let load_budget = load_timeout.saturating_mul(LOAD_BUDGET);
         self.outside.ask(address, Ask { place, makes_room_for, request, load_budget });
     }

@@ -405,6 +405,7 @@ impl Core {
         tracing::debug!(model = %place.0, instance = %place.1, ?answer, "a load that was asked for has ended");
         self.stale.model(place.0.as_str());
         self.fleet.moved.insert(place.0.clone());
-        self.asks.end(now, place, answer);
+        let free = self.fleet.agent_mut(&place.1).map_or(0, |agent| agent.free());
+        self.asks.end(now, place, answer, free);
     }
 }

@@ -32,8 +32,9 @@ impl Pod {
         }
         let queued = self.entries.get(&model.id).is_some_and(|entry| entry.want.is_some());
         if !queued {
-            let demand = Demand { bytes: self.least_size(&model), why, replaces: replaces.as_ref() };
-            if self.queue.len() == 0 && self.free_slots() > 0 {
+            let demand = Demand { bytes: self.least_size(now, &model, why), why, replaces: replaces.as_ref() };
+            let is_first = self.queue.len() == 0 && self.free_slots() > 0;
+            if is_first || why == Why::Ahead {
                 // Later it may be refused once it is sized; what is hopeless for any size need not be sized first.
                 if let Room::Never(refused) = self.room_for(&demand, now) {
                     return self.tell(waiter, refused.into());
@@ -177,8 +178,10 @@ impl Pod {
     }
 
     /// The least that a model may need, before it is sized.
-    fn least_size(&self, model: &ModelRef) -> u64 {
-        model.size_hint.or(self.failures.needs(model)).unwrap_or(1).clamp(1, self.ledger.capacity().max(1))
+    fn least_size(&self, now: Time, model: &ModelRef, why: Why) -> u64 {
+        let known = || self.known.get(now, &model.id).filter(|_| why != Why::Waiter);
+        let least = model.size_hint.or(self.failures.needs(model)).or_else(known);
+        least.unwrap_or(1).clamp(1, self.ledger.capacity().max(1))
     }
 
     /// Takes a load that has no place yet, or has it and was not sent, off the list.

@@ -36,6 +36,7 @@ impl Pod {
             Ok(bytes) => {
                 let bytes = self.failures.needs(&reference).unwrap_or(bytes).clamp(1, MOST_BYTES);
                 want.size = Sizing::Known(attempt, bytes);
+                self.known.learn(now, model, bytes);
                 let replaces = want.replaces.clone();
                 let demand = Demand { bytes, why: want.why, replaces: replaces.as_ref() };
                 if bytes > self.ledger.capacity() {
@@ -108,6 +109,7 @@ impl Pod {
         let id = load.model.id.clone();
         let bytes = loaded.bytes.unwrap_or(load.bytes).min(MOST_BYTES);
         self.ledger.settle(load.bytes, bytes);
+        self.known.learn(now, &id, bytes);
         let worth = evict::worth(self.clock, 1, self.load_cost(&load.model), bytes);
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let last_asked = entry.want.as_ref().map_or(now, |want| want.asked_at(now));

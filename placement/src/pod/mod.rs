@@ -25,6 +25,7 @@
 //! | `overrun` | what goes when a model turned out larger than its reservation |
 //! | `usage` | what use, hints and reports of proxies change |
 //! | `server` | what follows from the start and end of the model server and of the instance |
+//! | `known` | nothing: what models were last found to need |
 //! | `look` | nothing: what metrics may see |
 //! | `wake` | when time alone changes something |
 
@@ -35,6 +36,7 @@ mod entry;
 mod event;
 mod expire;
 mod failure;
+mod known;
 mod lease;
 mod load;
 mod look;
@@ -91,6 +93,7 @@ pub struct Pod {
     queue: queue::Queue,
     leases: lease::Leases,
     failures: failure::Failures,
+    known: known::Known,
     load_times: LoadTimes,
     hints: usage::Weights,
     /// Worth of the last copy that was evicted.
@@ -128,6 +131,7 @@ impl Pod {
             unaccepted: BTreeMap::new(),
             queue: queue::Queue::default(),
             failures: failure::Failures::default(),
+            known: known::Known::default(),
             load_times: LoadTimes::default(),
             hints: usage::Weights::default(),
             clock: 0.0,

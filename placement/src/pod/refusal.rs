@@ -12,6 +12,8 @@ use crate::{evict::Candidate, time::Time};
 
 /// When to ask again where only control can change something.
 const PINNED: Duration = Duration::from_secs(5);
+/// When to ask again for a load that takes free memory only.
+const AHEAD: Duration = Duration::from_secs(5);
 /// The least time after which asking again makes sense.
 const LEAST_RETRY: Duration = Duration::from_millis(50);
 
@@ -55,9 +57,12 @@ impl Pod {
         if demand.bytes.saturating_add(kept) > ledger.capacity() {
             return Refused { refusal: Refusal::Pinned, retry_after: Some(PINNED), text };
         }
+        if demand.why == Why::Ahead {
+            return Refused { refusal: Refusal::Full, retry_after: Some(AHEAD), text };
+        }
         let short = ledger.shortage(demand.bytes).saturating_sub(coming);
         let retry_after = Self::room_at(demand, candidates, short).map(|at| at.since(now).max(LEAST_RETRY));
-        let refusal = if young > 0 && demand.why != Why::Ahead { Refusal::Churn } else { Refusal::Full };
+        let refusal = if young > 0 { Refusal::Churn } else { Refusal::Full };
         let text = match retry_after {
             Some(after) if refusal == Refusal::Churn => format!("{text}; room can be made in {}", Seconds(after)),
             _ => text,

@@ -91,6 +91,7 @@ impl Pod {
     /// What failed for want of a right key may work with the new one.
     pub(super) fn secret_changed(&mut self) {
         self.failures.clear();
+        self.known.clear();
         let failed: Vec<_> = self
             .copies()
             .filter(|copy| matches!(copy.state, CopyState::Failed { .. }))

@@ -171,6 +171,29 @@ fn a_load_ahead_of_use_takes_free_memory_only() {
 }
 
 #[test]
+fn what_is_refused_again_and_again_is_told_to_no_watcher() {
+    let mut kit = Kit::with(Settings { min_churn_age: Some(secs(3600)), ..settings() }, limits(100, 2));
+    kit.load("old", 80);
+    kit.ask_as("ahead", Why::Ahead, None);
+    kit.sized("ahead", 60);
+    kit.ask_as("scale", Why::Scale, None);
+    kit.sized("scale", 60);
+    for _ in 0..60 {
+        kit.wait(secs(5));
+        for (model, why) in [("ahead", Why::Ahead), ("scale", Why::Scale), ("ahead", Why::Keep)] {
+            let waiter = kit.ask_as(model, why, None);
+            let _ = refused(&kit, waiter);
+            assert_eq!(kit.actions.len(), 1, "{:?}", kit.actions);
+        }
+    }
+    kit.ask("ahead");
+    assert_eq!(kit.state("ahead"), "QUEUED", "for a caller it is sized anew");
+    kit.wait(secs(600));
+    kit.ask_as("scale", Why::Scale, None);
+    assert_eq!(kit.state("scale"), "QUEUED", "and after a while for anyone");
+}
+
+#[test]
 fn a_load_that_replaces_takes_a_young_used_copy_and_nothing_calls_that_off() {
     let mut kit = guarded();
     kit.load("old", 80);
