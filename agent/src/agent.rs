@@ -31,7 +31,7 @@ use crate::{
     core::{Core, Message},
     custom::CustomServer,
     error::Error,
-    identity::Identity,
+    identity::{Identity, OWN_DIR},
     metrics::{Metrics, Shown},
     mlserver::MlServer,
     relay::{self, Data, Traffic, endpoints},
@@ -125,8 +125,15 @@ impl Agent {
         let pod = Pod::new(identity.boot, settings(&config, &identity), clock::now());
         let may_purge_at = pod.may_purge_at();
         let health = Health::not_yet("the handshake with the model server is not done");
-        let (core, sender, mailbox) =
-            Core::new(pod, store.clone(), hello, stop.clone(), health.clone(), metrics.clone());
+        let (core, sender, mailbox) = Core::new(
+            pod,
+            store.clone(),
+            config.model_dir.join(OWN_DIR).join("sizes"),
+            hello,
+            stop.clone(),
+            health.clone(),
+            metrics.clone(),
+        );
         let instance_id = identity.instance.clone();
         tracing::info!(instance = %instance_id, %addr, runtime = config.runtime, "agent has started");
 

@@ -1,4 +1,4 @@
-//! Who this agent is, kept in the model directory: `<model_dir>/_modelring/{instance,pod-uid,started,lock}`. (Names that
+//! Who this agent is, kept in the model directory: `<model_dir>/_modelring/{instance,pod-uid,started,lock}`, beside `sizes` (`core/sizes`). (Names that
 //! begin with `_` are no models.)
 
 use std::{

@@ -14,6 +14,7 @@ mod watchers;
 
 use std::{
     collections::{HashMap, HashSet},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -90,10 +91,11 @@ pub(crate) struct Core {
 // === impl Core ===
 
 impl Core {
-    /// A core and the way to it.
+    /// A core and the way to it. `sizes`: the file in which it keeps what it learns of sizes.
     pub(crate) fn new(
         pod: Pod,
         store: Arc<Store>,
+        sizes: PathBuf,
         hello: modelring_proto::v1::Hello,
         stop: CancellationToken,
         health: Health,
@@ -112,7 +114,7 @@ impl Core {
             files: HashMap::new(),
             pins: HashMap::new(),
             unkept: Unkept::default(),
-            sizes: Sizes::default(),
+            sizes: Sizes::read(sizes),
             ledger: LedgerNews::default(),
             ticked: Time::ZERO,
             leaving: None,
@@ -137,6 +139,7 @@ impl Core {
             self.catch_up();
         }
         heart.rest();
+        self.sizes.settle().await;
         self.watchers.end(&Status::unavailable("the agent has stopped"));
     }
 
@@ -149,6 +152,7 @@ impl Core {
     /// Does what is due, whatever woke the core.
     fn catch_up(&mut self) {
         let now = clock::now();
+        self.sizes.keep();
         if self.pod.next_wake().is_some_and(|at| at <= now) && now >= self.ticked + TICK {
             self.ticked = now;
             self.decide(Event::Tick);
