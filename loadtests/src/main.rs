@@ -12,10 +12,11 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let name = std::env::args().nth(1).unwrap_or_default();
     let result = match name.as_str() {
+        "counting" => benches::counting::run(),
         "direct" => benches::direct::run(),
         _ => {
             eprintln!(
-                "usage: modelring-loadtests BENCH\n\n  direct   the embedded model server called directly and through the proxy"
+                "usage: modelring-loadtests BENCH\n\n  counting what a proxy does to count a call, beside one labelled counter\n  direct   the embedded model server called directly and through the proxy"
             );
             return ExitCode::from(2);
         }

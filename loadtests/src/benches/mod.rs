@@ -1,3 +1,4 @@
 //! One file for each benchmark.
 
+pub(crate) mod counting;
 pub(crate) mod direct;
