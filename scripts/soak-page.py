@@ -11,7 +11,7 @@ KNOWN = ["test", "seconds", "calls", "failed", "failures", "p50_ms", "p99_ms", "
 WHAT = {
     "rolling_restart": "every proxy and every agent, with its server, stopped by SIGTERM and started again, in turn",
     "an_agent_stops": "SIGTERM to the agent of a hot model whose load takes 3 s",
-    "kills": "kill -9 of an agent, a proxy, control, a model server, in turn, each back after 5 s",
+    "kills": "kill -9 of an agent, a proxy, control, a model server, an agent with its server, in turn, each back after 5 s",
     "freezes": "SIGSTOP of an agent, a proxy, control for 10 s each while copies are evicted",
     "network": "3 s of delay, answers cut, calls cut, resets, 10 s each: to an agent, to a model server, from a proxy to control",
     "control_away": "control killed and away for a minute",

@@ -20,6 +20,8 @@ use crate::framed;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(2);
+/// How long after its deadline a call is still waited for: the proxy ends it then, and says why.
+const LATE: Duration = Duration::from_secs(2);
 /// How often a call that did not reach a server is sent.
 const TRIES: usize = 6;
 
@@ -104,9 +106,9 @@ impl Connection {
             }
             Err(last)
         };
-        let outcome = match timeout(deadline, calling).await {
+        let outcome = match timeout(deadline + LATE, calling).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(format!("no answer within {deadline:?}")),
+            Err(_) => Err(format!("no answer within {deadline:?} and {LATE:?}")),
         };
         Answer { proxy, outcome }
     }
