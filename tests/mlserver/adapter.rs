@@ -167,11 +167,24 @@ async fn what_cannot_be_loaded_fails_with_the_text_of_adapter_or_server() {
     assert!(text.ends_with("odd/model-settings.json' is wrong: parameters is not an object"), "{text}");
     let (_, text) = agent.fails(model("nowhere", "sklearn", "nowhere")).await;
     assert!(text.starts_with("Failed to load Model due to MLServer runtime error: "), "{text}");
+    // Settings deeper in the folder of one model would be another model to MLServer, under the name of anybody's.
+    agent.load(real("right", Kind::Xgboost)).await;
+    pod.add(
+        "two/model-settings.json",
+        r#"{"implementation":"mlserver_sklearn.SKLearnModel","parameters":{"uri":"./svm.joblib"}}"#,
+    );
+    pod.add("two/svm.joblib", Kind::Svm.bytes());
+    let stolen = format!(r#"{{"name":"{}","implementation":"mlserver_sklearn.SKLearnModel"}}"#, id("right"));
+    pod.add("two/extra/model-settings.json", stolen);
+    let (code, text) = agent.fails(model("two", "sklearn", "two")).await;
+    assert_eq!(code, Code::InvalidArgument as u32, "{text}");
+    assert!(text.contains("would be served by MLServer as a further model"), "{text}");
+    infer(&server, Kind::Xgboost, "right").await.expect("it is itself");
+
     let (code, text) = agent.fails(model("absent", "sklearn", "absent.joblib")).await;
     assert_eq!(code, Code::NotFound as u32, "{text}");
 
-    assert_eq!(ready(&server).await, Vec::<String>::new());
-    agent.load(real("right", Kind::Xgboost)).await;
+    assert_eq!(ready(&server).await, [id("right")]);
     infer(&server, Kind::Xgboost, "right").await.expect("others are not held up");
 }
 

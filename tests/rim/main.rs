@@ -2,4 +2,5 @@
 
 mod ending;
 mod mtls;
+mod relay;
 mod world;

@@ -28,10 +28,13 @@ pub(super) struct LaidOut {
 ///
 /// # Errors
 ///
-/// Files that cannot be read, settings or a schema that make no sense; the text names them.
+/// Files that cannot be read, settings or a schema that make no sense, settings of further models; the text names them.
 pub(super) fn lay_out(dir: &Path, model: &ModelId, path: &Path, key: &AdapterKey) -> Result<LaidOut, LoadError> {
     let schema = key.schema.as_deref().map(Schema::read).transpose()?.unwrap_or_default();
     let found = fs::metadata(path).map_err(|error| file("read", path, &error))?;
+    if found.is_dir() {
+        refuse_further_models(path)?;
+    }
     let given = path.join(SETTINGS);
     let settings = match found.is_dir().then(|| fs::read(&given)) {
         Some(Ok(settings)) => settings,
@@ -49,6 +52,32 @@ pub(super) fn lay_out(dir: &Path, model: &ModelId, path: &Path, key: &AdapterKey
         }
     }
     Ok(laid_out)
+}
+
+/// MLServer looks for settings in folders below too, and would serve what they name beside this model: under a name that
+/// may be another model's.
+fn refuse_further_models(path: &Path) -> Result<(), LoadError> {
+    let refuse = |path: &Path, why: &str| permanent(Code::InvalidArgument, format!("'{}' {why}", path.display()));
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).map_err(|error| file("list", &folder, &error))? {
+            let entry = entry.map_err(|error| file("list", &folder, &error))?;
+            let found = entry.file_type().map_err(|error| file("read", &entry.path(), &error))?;
+            if folder != path && entry.file_name() == SETTINGS {
+                let why = "would be served by MLServer as a further model: a model has one such file, at the top of its folder";
+                return Err(refuse(&entry.path(), why));
+            }
+            if found.is_dir() {
+                folders.push(entry.path());
+            } else if fs::metadata(entry.path()).is_ok_and(|target| target.is_dir()) {
+                return Err(refuse(
+                    &entry.path(),
+                    "is a link to a folder, in which MLServer would look for further models",
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A file or plain folder: one link, and settings made for it.

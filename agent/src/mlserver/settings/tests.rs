@@ -171,3 +171,19 @@ fn what_was_pulled_may_itself_be_a_link() {
     fixture.lay_out("model", "{}").unwrap();
     assert_eq!(fs::read_to_string(fixture.out().join("w")).unwrap(), "w");
 }
+
+#[test]
+fn settings_of_further_models_below_a_models_folder_are_refused() {
+    let nested = "m/model/extra/deep/model-settings.json";
+    for top in [Some("m/model/model-settings.json"), None] {
+        let files = [("m/model/weights", "w"), (nested, r#"{"name":"other__isvc-0123456789"}"#)];
+        let fixture = Fixture::new(&files.into_iter().chain(top.map(|top| (top, "{}"))).collect::<Vec<_>>());
+        let error = fixture.lay_out("m/model", r#"{"model_type":"sklearn"}"#).unwrap_err();
+        assert!(error.text.contains(nested) && error.text.contains("as a further model"), "{}", error.text);
+        assert!(!error.passing);
+        assert_eq!(fs::read_dir(fixture.out()).unwrap().count(), 0, "nothing is there for MLServer to find");
+    }
+    let fixture = Fixture::new(&[("elsewhere/model-settings.json", "{}"), ("m/model/w", "w")]);
+    symlink(fixture.path("elsewhere"), fixture.path("m/model/link")).unwrap();
+    assert!(fixture.lay_out("m/model", "{}").unwrap_err().text.contains("is a link to a folder"), "wherever it leads");
+}
